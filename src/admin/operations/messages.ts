@@ -1,0 +1,133 @@
+/**
+ * What an operator does with the messages of one maildrop. A message is named by its uid, which never
+ * changes and is never used again; or by the unique-id that UIDL shows. Numbers 1 to n belong to one
+ * session of one client, so they name nothing here.
+ */
+import { Failure } from '../../base/failure.ts'
+import { CHUNK_OCTETS, selectChunk } from '../../storage/bodies.ts'
+import type { Database } from '../../storage/database.ts'
+import { type StoredMessage, selectMessages } from '../../storage/messages.ts'
+import { sqlStateOf } from '../../storage/sqlstate.ts'
+import {
+  deleteMessageRows,
+  selectMessageList,
+  selectUidOf,
+} from '../../storage/tenants/message-list.ts'
+import { deleteSession } from '../../storage/tenants/sessions.ts'
+import { formatAddress } from '../address.ts'
+import { refused } from '../refusal.ts'
+import { readSubject } from '../subject.ts'
+import { requireUser } from './users.ts'
+
+export interface MessageSummary {
+  uid: number
+  octets: number
+  uniqueId: string
+  receivedAt: Date
+  subject: string
+}
+
+export interface MessagePage {
+  messages: MessageSummary[]
+  /** There are more, after the last uid. */
+  hasMore: boolean
+}
+
+const UID_MAX = 2_147_483_647
+const OBJECT_IN_USE = '55006'
+
+export async function listMessages(
+  db: Database,
+  address: string,
+  page: { afterUid: number; limit: number },
+): Promise<MessagePage> {
+  const { row } = await requireUser(db, address)
+  const { afterUid, limit } = page
+  const rows = await selectMessageList(db, row.domainId, row.userId, afterUid, limit + 1)
+  const messages = rows.slice(0, limit).map(({ uid, octets, uniqueId, receivedAt, head }) => {
+    return { uid, octets, uniqueId, receivedAt, subject: readSubject(head) }
+  })
+  return { messages, hasMore: rows.length > limit }
+}
+
+/**
+ * The message as RETR sends it (without dot-stuffing), in pieces of at most 256 KiB.
+ * @param id uid or unique-id
+ * @throws {Failure} OPERATION_REFUSED if it is not there; MESSAGE_DAMAGED in the middle of it
+ */
+export async function readMessage(
+  db: Database,
+  address: string,
+  id: string,
+): Promise<{ octets: number; pieces: AsyncIterable<Buffer> }> {
+  const { row } = await requireUser(db, address)
+  const uid = await findUid(db, row.domainId, row.userId, id)
+  const found =
+    uid === undefined ? [] : await selectMessages(db, row.domainId, row.userId, [uid], CHUNK_OCTETS)
+  const [message] = found
+  if (message === undefined)
+    throw refused(`there is no message ${id} of ${address}: see "popgres message list ${address}"`)
+  return { octets: message.octets, pieces: readPieces(db, row.domainId, message) }
+}
+
+/**
+ * Moves messages to the trash, as if the user had deleted them.
+ * @param ids uids or unique-ids
+ * @param isKick ends the user's session first, instead of refusing while there is one
+ * @returns how many were deleted, and the ids that were not there
+ */
+export async function deleteMessages(
+  db: Database,
+  address: string,
+  ids: readonly string[],
+  isKick: boolean,
+): Promise<{ deleted: number; missing: string[] }> {
+  const { row, domainName } = await requireUser(db, address)
+  const uids = new Set<number>()
+  const missing: string[] = []
+  for (const id of ids) {
+    const uid = await findUid(db, row.domainId, row.userId, id)
+    const found =
+      uid === undefined ? [] : await selectMessages(db, row.domainId, row.userId, [uid], 0)
+    if (found.length === 0 || uid === undefined) missing.push(id)
+    else uids.add(uid)
+  }
+  if (isKick) await deleteSession(db, row.domainId, row.userId)
+  const kept = formatAddress({ localPart: row.localPart, domainName })
+  try {
+    return { deleted: await deleteMessageRows(db, kept, [...uids]), missing }
+  } catch (error) {
+    if (sqlStateOf(error) !== OBJECT_IN_USE) throw error
+    const line = `${kept} has its maildrop open: wait, or end the session with --kick`
+    throw refused(line, error)
+  }
+}
+
+async function findUid(
+  db: Database,
+  domainId: number,
+  userId: number,
+  id: string,
+): Promise<number | undefined> {
+  if (!/^\d+$/.test(id)) return selectUidOf(db, domainId, userId, id)
+  const uid = Number(id)
+  return uid >= 1 && uid <= UID_MAX ? uid : undefined
+}
+
+async function* readPieces(
+  db: Database,
+  domainId: number,
+  message: StoredMessage,
+): AsyncGenerator<Buffer> {
+  const { prefix, bodyId, bodyOctets, firstChunk } = message
+  if (prefix.length > 0) yield prefix
+  let read = 0
+  for (let seq = 0; read < bodyOctets; seq += 1) {
+    const isFirst = seq === 0 && firstChunk !== undefined
+    const chunk = isFirst ? firstChunk : await selectChunk(db, domainId, bodyId, seq)
+    if (chunk === undefined || chunk.length === 0)
+      throw new Failure('MESSAGE_DAMAGED', `the message ends early: run "popgres check"`)
+    read += chunk.length
+    yield chunk
+  }
+}

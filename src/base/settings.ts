@@ -1,0 +1,186 @@
+/**
+ * Every setting, once: name, kind, default, unit and meaning. `popgres settings` prints this table,
+ * the start refuses what does not fit it, docs and tests read it. Values come from the environment
+ * (and .env, loaded by main.ts); nothing else in the source reads process.env.
+ */
+import { readFileSync } from 'node:fs'
+import { availableParallelism, hostname } from 'node:os'
+import { z } from 'zod'
+import { Failure } from './failure.ts'
+import { type ListenAddress, listenAddresses, networks } from './network.ts'
+import { Secret } from './secret.ts'
+
+/** One row of the table. `schema` parses the text of the environment variable. */
+interface Setting<T> {
+  schema: z.ZodType<T, string>
+  default: string | (() => string)
+  unit: string
+  meaning: string
+  /** Never printed; may also come from a file named by `<NAME>_FILE`. */
+  isSecret?: boolean
+}
+
+const setting = <T>(row: Setting<T>): Setting<T> => row
+
+const wholeNumber = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d+$/, 'must be a whole number')
+    .transform(Number)
+    .pipe(z.number().min(min, `must be at least ${min}`).max(max, `must be at most ${max}`))
+
+const secret = z.string().transform((text) => (text === '' ? undefined : new Secret(text)))
+
+const secretKey = z
+  .string()
+  .regex(/^$|^[0-9a-fA-F]{64}$/, 'must be 64 hexadecimal digits (32 octets): openssl rand -hex 32')
+  .transform((text) => (text === '' ? undefined : new Secret(Buffer.from(text, 'hex'))))
+
+const hostName = z
+  .string()
+  .regex(/^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/, 'must be a host name')
+
+export const SETTINGS = {
+  DATABASE_URL: setting({
+    schema: secret,
+    default: '',
+    unit: 'postgres:// URL',
+    meaning: 'the PostgreSQL (15 to 18) that holds the mail; empty: an embedded one is started',
+    isSecret: true,
+  }),
+  POPGRES_DATA_DIR: setting({
+    schema: z.string().min(1, 'must name a directory'),
+    default: './data',
+    unit: 'directory',
+    meaning: 'where the embedded PostgreSQL keeps its files and this node its generated keys',
+  }),
+  POPGRES_POP3_LISTEN: setting({
+    schema: listenAddresses,
+    default: '127.0.0.1:1110',
+    unit: 'host:port, …',
+    meaning: 'addresses for POP3; empty: off',
+  }),
+  POPGRES_LMTP_LISTEN: setting({
+    schema: listenAddresses,
+    default: '127.0.0.1:2424',
+    unit: 'host:port or unix:/path, …',
+    meaning: 'addresses for mail delivery by LMTP; empty: off',
+  }),
+  POPGRES_LMTP_TRUSTED_NETWORKS: setting({
+    schema: networks,
+    default: '127.0.0.0/8, ::1/128',
+    unit: 'CIDR, …',
+    meaning: 'who may deliver by LMTP over TCP; a Unix socket is guarded by its directory',
+  }),
+  POPGRES_HOSTNAME: setting({
+    schema: hostName,
+    default: () => hostname(),
+    unit: 'host name',
+    meaning: 'the name this node greets with and writes into Received: and APOP timestamps',
+  }),
+  POPGRES_WORKERS: setting({
+    schema: wholeNumber(1, 256),
+    default: () => String(availableParallelism()),
+    unit: 'processes',
+    meaning: 'worker processes of this node; default: one a core',
+  }),
+  POPGRES_DATABASE_CONNECTIONS: setting({
+    schema: wholeNumber(2, 100),
+    default: '6',
+    unit: 'connections a worker',
+    meaning: 'pooled PostgreSQL connections of each worker, besides its one pipelined connection',
+  }),
+  POPGRES_SECRET_KEY: setting({
+    schema: secretKey,
+    default: '',
+    unit: '64 hex digits',
+    meaning: 'encrypts APOP secrets; empty: no APOP (the embedded mode makes and keeps a key)',
+    isSecret: true,
+  }),
+  POPGRES_PLAINTEXT_AUTH: setting({
+    schema: z.enum(['never', 'loopback', 'always']),
+    default: 'loopback',
+    unit: 'never | loopback | always',
+    meaning: 'from where USER and PASS may be used without TLS',
+  }),
+  POPGRES_DEFAULT_DOMAIN: setting({
+    schema: z.union([z.literal(''), hostName.transform((name) => name.toLowerCase())]),
+    default: '',
+    unit: 'domain',
+    meaning: 'the domain of a user name given without one; empty: such names are unknown',
+  }),
+  POPGRES_AUTOLOGOUT: setting({
+    schema: wholeNumber(600, 86_400),
+    default: '600',
+    unit: 'seconds',
+    meaning: 'silence after which a POP3 connection is closed; RFC 1939 §3 wants 600 or more',
+  }),
+  POPGRES_MESSAGE_MAX_OCTETS: setting({
+    schema: wholeNumber(1_024, 1_073_741_824),
+    default: '52428800',
+    unit: 'octets',
+    meaning: 'the largest message that is accepted',
+  }),
+  POPGRES_LOG_LEVEL: setting({
+    schema: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']),
+    default: 'info',
+    unit: 'level',
+    meaning: 'how much is logged',
+  }),
+} as const
+
+export type SettingName = keyof typeof SETTINGS
+
+export type Settings = {
+  readonly [Name in SettingName]: z.output<(typeof SETTINGS)[Name]['schema']>
+}
+
+export type { ListenAddress }
+
+/** Text of one setting: the variable, its _FILE for a secret, or the default. */
+function textOf(name: SettingName, env: NodeJS.ProcessEnv): string {
+  const row: Setting<unknown> = SETTINGS[name]
+  const file = row.isSecret ? env[`${name}_FILE`] : undefined
+  if (file !== undefined && env[name] !== undefined)
+    throw new Failure('SETTINGS_INVALID', `${name} and ${name}_FILE are both set: keep one`)
+  if (file !== undefined) {
+    try {
+      return readFileSync(file, 'utf8').trim()
+    } catch (error) {
+      throw new Failure('SETTINGS_INVALID', `${name}_FILE: cannot read ${file}`, error)
+    }
+  }
+  return env[name] ?? (typeof row.default === 'function' ? row.default() : row.default)
+}
+
+function isKnownName(name: string): boolean {
+  const base = name.replace(/_FILE$/, '')
+  if (!Object.hasOwn(SETTINGS, base)) return false
+  const row: Setting<unknown> = SETTINGS[base as SettingName]
+  return name === base || row.isSecret === true
+}
+
+/**
+ * @throws {Failure} SETTINGS_INVALID, whose message is one line that names the first wrong or
+ *   unknown variable and says what it must be; a secret's value is never in it
+ */
+export function parseSettings(env: NodeJS.ProcessEnv): Settings {
+  for (const name of Object.keys(env)) {
+    if (name.startsWith('POPGRES_') && !isKnownName(name))
+      throw new Failure('SETTINGS_INVALID', `${name} is not a setting: see "popgres settings"`)
+  }
+  const parsed: Record<string, unknown> = {}
+  for (const name of Object.keys(SETTINGS) as SettingName[]) {
+    const row: Setting<unknown> = SETTINGS[name]
+    const text = textOf(name, env)
+    const result = row.schema.safeParse(text)
+    if (!result.success) {
+      const shown = row.isSecret ? '' : ` is "${text}" but`
+      const why = result.error.issues[0]?.message ?? 'is wrong'
+      const mustBe = why.startsWith('must') ? why : `must be ${row.unit}`
+      throw new Failure('SETTINGS_INVALID', `${name}${shown} ${mustBe}`)
+    }
+    parsed[name] = result.data
+  }
+  return parsed as Settings
+}

@@ -1,0 +1,118 @@
+/** `popgres migrate`, `settings` and `check`: the server itself rather than its tenants. */
+import type { Command } from 'commander'
+import { type CheckReport, checkMail } from '../../admin/operations/check.ts'
+import { parseSettings, SETTINGS, type SettingName } from '../../base/settings.ts'
+import { migrate } from '../../storage/migrator.ts'
+import { type CommandContext, withBareDatabase, withDatabase } from '../command-context.ts'
+import { type Column, formatCount, formatJson, formatTable } from '../output.ts'
+
+export function defineMaintenanceCommands(program: Command, context: CommandContext): void {
+  program
+    .command('migrate')
+    .description('bring the tables of the database up to this version')
+    .addHelpText(
+      'after',
+      `
+Safe to run on several machines at once and when there is nothing to do. Nodes of an older version
+go on as long as the migration allows it; one that is too old says so and stops.
+
+Example:
+  DATABASE_URL=postgres://popgres@db.example.com/popgres popgres migrate
+`,
+    )
+    .action(() =>
+      withBareDatabase(context, async ({ db, log }) => {
+        log.level = 'warn' // what was applied is printed below
+        const { applied } = await migrate(db, log)
+        const lines = applied.map((name) => `applied ${name}\n`).join('')
+        process.stdout.write(lines === '' ? 'nothing to apply: up to date\n' : lines)
+      }),
+    )
+
+  program
+    .command('settings')
+    .description('print every setting: value, default, unit and meaning')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Settings come from the environment and from a file .env in the working directory; the environment
+wins. A secret is shown as [set] or [not set], and may be read from a file named by <NAME>_FILE.
+Needs no database. Status 1 if a setting is wrong; the line on standard error says which.
+`,
+    )
+    .action((options: { json?: boolean }) => {
+      const rows = describeSettings(context.env)
+      process.stdout.write(options.json ? formatJson(rows) : formatTable(SETTING_COLUMNS, rows))
+      parseSettings(context.env)
+    })
+
+  program
+    .command('check')
+    .description('prove counters, unique-ids and bodies of all maildrops')
+    .option('--domain <name>', 'only of this domain')
+    .option('--repair', 'put right what can be put right')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Status 1 if something is wrong and was not repaired.
+
+Examples:
+  popgres check
+  popgres check --domain example.com --repair
+`,
+    )
+    .action((options: { domain?: string; repair?: boolean; json?: boolean }) =>
+      withDatabase(context, async ({ db }) => {
+        const report = await checkMail(db, options.domain, options.repair === true)
+        process.stdout.write(options.json ? formatJson(report) : formatReport(report))
+        if (report.findings.some((finding) => !finding.isRepaired)) context.status = 1
+      }),
+    )
+}
+
+interface SettingRow {
+  name: SettingName
+  value: string
+  default: string
+  unit: string
+  meaning: string
+  isSecret: boolean
+}
+
+const orEmpty = (text: string): string => (text === '' ? '(empty)' : text)
+
+const SETTING_COLUMNS: readonly Column<SettingRow>[] = [
+  { title: 'SETTING', cell: (row) => row.name },
+  { title: 'VALUE', cell: (row) => orEmpty(row.value) },
+  { title: 'DEFAULT', cell: (row) => orEmpty(row.default) },
+  { title: 'UNIT', cell: (row) => row.unit },
+  { title: 'MEANING', cell: (row) => row.meaning },
+]
+
+/** @param env a wrong value is shown as it is, a secret never */
+export function describeSettings(env: NodeJS.ProcessEnv): SettingRow[] {
+  return (Object.keys(SETTINGS) as SettingName[]).map((name) => {
+    const row: { default: string | (() => string); unit: string; meaning: string } = SETTINGS[name]
+    const isSecret = 'isSecret' in SETTINGS[name]
+    const byDefault = typeof row.default === 'function' ? row.default() : row.default
+    const isSet = Boolean(env[name]) || Boolean(env[`${name}_FILE`])
+    const value = isSecret ? (isSet ? '[set]' : '[not set]') : (env[name] ?? byDefault)
+    return { name, value, default: byDefault, unit: row.unit, meaning: row.meaning, isSecret }
+  })
+}
+
+const FINDING_COLUMNS: readonly Column<CheckReport['findings'][number]>[] = [
+  { title: 'MAILDROP', cell: (finding) => finding.address ?? finding.domain },
+  { title: 'WHAT', cell: (finding) => finding.kind },
+  { title: 'REPAIRED', cell: (finding) => (finding.isRepaired ? 'yes' : 'no') },
+  { title: 'DETAIL', cell: (finding) => finding.detail },
+]
+
+function formatReport(report: CheckReport): string {
+  const { domainCount, findings } = report
+  const checked = `checked ${formatCount(domainCount, 'domain')}: `
+  if (findings.length === 0) return `${checked}nothing is wrong\n`
+  return `${formatTable(FINDING_COLUMNS, findings)}${checked}${formatCount(findings.length, 'finding')}\n`
+}

@@ -1,0 +1,166 @@
+/**
+ * `popgres user …`: who can receive and log in. The operations are in admin/operations/users.ts.
+ * What sets a password is in user-password-commands.ts.
+ */
+import type { Command } from 'commander'
+import { formatOctets } from '../../admin/octets.ts'
+import {
+  changeQuota,
+  listUsers,
+  removeUser,
+  resumeUser,
+  showUser,
+  suspendUser,
+  type User,
+} from '../../admin/operations/users.ts'
+import { type CommandContext, withDatabase } from '../command-context.ts'
+import {
+  type Column,
+  formatCount,
+  formatFields,
+  formatJson,
+  formatMoment,
+  formatTable,
+  formatYesNo,
+} from '../output.ts'
+import { confirmLoss } from '../prompt.ts'
+import { parseQuotaArgument } from './quota-argument.ts'
+import { defineUserImportCommand } from './user-import-command.ts'
+import { definePasswordCommands } from './user-password-commands.ts'
+
+const formatQuota = (user: User): string =>
+  user.quotaOctets === null ? 'none' : formatOctets(user.quotaOctets)
+
+const COLUMNS: readonly Column<User>[] = [
+  { title: 'ADDRESS', cell: (user) => user.address },
+  { title: 'MESSAGES', cell: (user) => user.messageCount, isRight: true },
+  { title: 'SIZE', cell: (user) => formatOctets(user.octets), isRight: true },
+  { title: 'QUOTA', cell: formatQuota, isRight: true },
+  { title: 'APOP', cell: (user) => formatYesNo(user.hasApop) },
+  { title: 'SUSPENDED', cell: (user) => formatYesNo(user.isSuspended) },
+  { title: 'ONLINE', cell: (user) => formatYesNo(user.hasSession) },
+]
+
+export function defineUserCommands(program: Command, context: CommandContext): void {
+  const user = program.command('user').description('manage users')
+  definePasswordCommands(user, context)
+  defineReading(user, context)
+  defineChanging(user, context)
+  defineRemoving(user, context)
+  defineUserImportCommand(user, context)
+}
+
+function defineReading(user: Command, context: CommandContext): void {
+  user
+    .command('list')
+    .description('list the users of a domain')
+    .argument('<domain>')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  popgres user list example.com --json\n')
+    .action((domainName: string, options: { json?: boolean }) =>
+      withDatabase(context, async ({ db }) => {
+        const users = await listUsers(db, domainName)
+        process.stdout.write(options.json ? formatJson(users) : formatTable(COLUMNS, users))
+      }),
+    )
+
+  user
+    .command('show')
+    .description('show one user')
+    .argument('<address>')
+    .option('--json', 'print JSON')
+    .action((address: string, options: { json?: boolean }) =>
+      withDatabase(context, async ({ db }) => {
+        const found = await showUser(db, address)
+        const fields = {
+          address: found.address,
+          password: found.passwordScheme ?? 'none (cannot log in by password)',
+          apop: formatYesNo(found.hasApop),
+          suspended:
+            formatYesNo(found.isSuspended) + (found.isDomainSuspended ? ', domain is' : ''),
+          quota: formatQuota(found),
+          messages: found.messageCount,
+          size: `${formatOctets(found.octets)} (${found.octets} octets)`,
+          online: formatYesNo(found.hasSession),
+          added: formatMoment(found.createdAt),
+        }
+        process.stdout.write(options.json ? formatJson(found) : formatFields(fields))
+      }),
+    )
+}
+
+function defineChanging(user: Command, context: CommandContext): void {
+  user
+    .command('suspend')
+    .description('stop the logins of a user and end its session; mail is still accepted')
+    .argument('<address>')
+    .action((address: string) =>
+      withDatabase(context, async ({ db }) => {
+        await suspendUser(db, address)
+        process.stdout.write(`suspended ${address}; "popgres user resume ${address}" undoes it\n`)
+      }),
+    )
+
+  user
+    .command('resume')
+    .description('allow the logins of a suspended user again')
+    .argument('<address>')
+    .action((address: string) =>
+      withDatabase(context, async ({ db }) => {
+        await resumeUser(db, address)
+        process.stdout.write(`resumed ${address}\n`)
+      }),
+    )
+
+  user
+    .command('quota')
+    .description('set or lift the limit of a maildrop')
+    .argument('<address>')
+    .argument('<size>', '500M, 1.5G, octets, or none', parseQuotaArgument)
+    .addHelpText(
+      'after',
+      `
+Over its quota a maildrop takes no new mail; what is in it stays.
+
+Examples:
+  popgres user quota alice@example.com 2G
+  popgres user quota alice@example.com none
+`,
+    )
+    .action((address: string, size: { octets: number | undefined }) =>
+      withDatabase(context, async ({ db }) => {
+        await changeQuota(db, address, size.octets)
+        const shown = size.octets === undefined ? 'no limit' : formatOctets(size.octets)
+        process.stdout.write(`quota of ${address}: ${shown}\n`)
+      }),
+    )
+}
+
+function defineRemoving(user: Command, context: CommandContext): void {
+  user
+    .command('remove')
+    .description('remove a user with all messages, for good')
+    .argument('<address>')
+    .option('--yes', 'do not ask')
+    .addHelpText(
+      'after',
+      `
+Says first what it will remove, and wants the address typed on a terminal. There is no way back.
+
+Examples:
+  popgres user remove alice@example.com
+  popgres user remove alice@example.com --yes
+`,
+    )
+    .action((address: string, options: { yes?: boolean }) =>
+      withDatabase(context, async ({ db }) => {
+        const found = await showUser(db, address)
+        const messages = formatCount(found.messageCount, 'message')
+        const size = formatCount(found.octets, 'octet')
+        const loss = `This removes ${found.address} with ${messages} (${size}).`
+        await confirmLoss(found.address, loss, options.yes === true)
+        await removeUser(db, found.address)
+        process.stdout.write(`removed ${found.address}: ${messages} (${size})\n`)
+      }),
+    )
+}

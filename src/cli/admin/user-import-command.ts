@@ -1,0 +1,135 @@
+/**
+ * `popgres user import FILE.csv`: the file's columns become rows; what is done with them is in
+ * admin/operations/user-import.ts. The file is read twice: once to count, for the progress bar.
+ */
+import { createReadStream } from 'node:fs'
+import type { Command } from 'commander'
+import {
+  importUsers,
+  type UserImportReport,
+  type UserImportRow,
+} from '../../admin/operations/user-import.ts'
+import { refused } from '../../admin/refusal.ts'
+import { type CommandContext, withDatabase } from '../command-context.ts'
+import { type CsvRecord, readCsv } from '../csv.ts'
+import { formatCount, formatJson, harmlessLine } from '../output.ts'
+import { startProgress } from '../progress.ts'
+
+const COLUMNS = ['address', 'password', 'hash', 'quota'] as const
+type Column = (typeof COLUMNS)[number]
+
+export function defineUserImportCommand(user: Command, context: CommandContext): void {
+  user
+    .command('import')
+    .description('add many users from a CSV file')
+    .argument('<file.csv>', 'RFC 4180; the first line names the columns')
+    .option('--dry-run', 'look at every line, write nothing')
+    .option('--json', 'print the report as JSON')
+    .addHelpText(
+      'after',
+      `
+Columns, in any order: address (needed), password or hash (one of them on each line), quota.
+A hash is argon2id ($argon2id$v=19$...) or bcrypt ($2a$..., $2b$..., $2y$...). A quota is 500M,
+1.5G, octets, or empty for none. The domains must be there.
+
+Lines with hashes go in by thousands a second; a password is hashed first, some 20 to 60 a second.
+A line that is refused is told with its number and the reason on standard error, the others go in,
+and the status is 1. Running it again is safe: who exists already is refused.
+
+Example of a file:
+  address,hash,quota
+  alice@example.com,$2y$10$abcdefghijklmnopqrstuv...,1G
+
+Examples:
+  popgres user import users.csv --dry-run
+  popgres user import users.csv
+`,
+    )
+    .action((file: string, options: { dryRun?: boolean; json?: boolean }) =>
+      withDatabase(context, async ({ db }) => {
+        const total = await countRows(file)
+        const noun = total.passwords > 0 ? 'users (passwords are being hashed: slow)' : 'users'
+        const progress = startProgress(total.rows, noun)
+        try {
+          const report = await importUsers(db, readRows(file), {
+            isDryRun: options.dryRun === true,
+            onProgress: (rows) => progress.update(rows),
+          })
+          progress.stop()
+          for (const { line, address, reason } of report.refused)
+            process.stderr.write(`line ${line}: ${harmlessLine(`${address}: ${reason}`)}\n`)
+          const text = formatSummary(report, options.dryRun === true)
+          process.stdout.write(options.json ? formatJson(report) : text)
+          if (report.refused.length > 0) context.status = 1
+        } finally {
+          progress.stop()
+        }
+      }),
+    )
+}
+
+function formatSummary({ added, refused }: UserImportReport, isDryRun: boolean): string {
+  const verb = isDryRun ? 'would add' : 'added'
+  return `${verb} ${formatCount(added, 'user')}, refused ${formatCount(refused.length, 'line')}\n`
+}
+
+async function countRows(file: string): Promise<{ rows: number; passwords: number }> {
+  const total = { rows: 0, passwords: 0 }
+  for await (const row of readRows(file)) {
+    total.rows += 1
+    if (!('problem' in row) && row.password !== '') total.passwords += 1
+  }
+  return total
+}
+
+/** @throws {Failure} OPERATION_REFUSED if the file cannot be read or names no columns */
+async function* readRows(file: string): AsyncGenerator<UserImportRow> {
+  let positions: Map<Column, number> | undefined
+  for await (const record of readCsv(readText(file))) {
+    if (positions === undefined) positions = parseHeader(record)
+    else yield toRow(record, positions)
+  }
+  if (positions === undefined) throw refused(`${file} is empty: its first line names the columns`)
+}
+
+async function* readText(file: string): AsyncGenerator<string> {
+  try {
+    for await (const chunk of createReadStream(file, { encoding: 'utf8' })) yield chunk as string
+  } catch (error) {
+    throw refused(`cannot read ${file}: ${(error as Error).message}`, error)
+  }
+}
+
+/** Where each column is. */
+export function parseHeader(record: CsvRecord): Map<Column, number> {
+  if (record.problem !== undefined) throw refused(`line ${record.line} ${record.problem}`)
+  const names = record.fields.map((field) => field.trim().toLowerCase())
+  const unknown = names.find((name) => !(COLUMNS as readonly string[]).includes(name))
+  if (unknown !== undefined)
+    throw refused(
+      `line ${record.line} names a column ${JSON.stringify(unknown)}: ` +
+        'the columns are address, password or hash, quota',
+    )
+  if (new Set(names).size < names.length) throw refused(`line ${record.line} names a column twice`)
+  if (!names.includes('address') || !(names.includes('password') || names.includes('hash')))
+    throw refused(
+      `line ${record.line} must name the columns address and password or hash, perhaps quota`,
+    )
+  return new Map(names.map((name, index) => [name as Column, index]))
+}
+
+function toRow(record: CsvRecord, positions: ReadonlyMap<Column, number>): UserImportRow {
+  const { line } = record
+  if (record.problem !== undefined) return { line, problem: record.problem }
+  const { fields } = record
+  if (fields.length !== positions.size)
+    return { line, problem: `has ${fields.length} columns instead of ${positions.size}` }
+  const field = (column: Column): string => fields[positions.get(column) ?? -1] ?? ''
+  return {
+    line,
+    address: field('address').trim(),
+    password: field('password'), // blanks in it are part of it
+    hash: field('hash').trim(),
+    quota: field('quota').trim(),
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * The command line: nouns before verbs, each help text enough to work from alone. A command parses
+ * its words, calls one operation and prints; what it does is in admin/operations/.
+ * Exit status: 0 done, 1 failed, 2 wrong usage. An error is one line that says what to do.
+ */
+import { Command, CommanderError } from 'commander'
+import { Failure } from '../base/failure.ts'
+import { parseSettings } from '../base/settings.ts'
+import { defineDomainCommands } from './admin/domain-commands.ts'
+import { defineMaintenanceCommands } from './admin/maintenance-commands.ts'
+import { defineMessageCommands } from './admin/message-commands.ts'
+import { defineSessionCommands } from './admin/session-commands.ts'
+import { defineUserCommands } from './admin/user-commands.ts'
+import { type CommandContext, readVersion } from './command-context.ts'
+import { defineImportCommand } from './import.ts'
+import { harmlessLine } from './output.ts'
+
+/**
+ * @param args without node and the script
+ * @returns the exit status
+ */
+export async function runCommand(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const context: CommandContext = { env, status: 0 }
+  try {
+    await defineCommands(context).parseAsync([...args], { from: 'user' })
+    return context.status
+  } catch (error) {
+    // Commander has printed its line already; help and version are asked for, not wrong.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    process.stderr.write(`popgres: ${describeError(error)}\n`)
+    if (!(error instanceof Failure) && env.POPGRES_LOG_LEVEL === 'debug')
+      process.stderr.write(`${(error as Error).stack}\n`)
+    return 1
+  }
+}
+
+const EXAMPLES = `
+Exit status: 0 done, 1 failed, 2 wrong usage.
+The database is DATABASE_URL, or the embedded PostgreSQL of a server that runs here.
+
+Examples:
+  popgres serve
+  popgres domain add example.com
+  popgres user add alice@example.com --generate
+  popgres user list example.com --json
+  popgres import alice@example.com ~/old-mail.mbox
+  popgres user add --help
+`
+
+export function defineCommands(context: CommandContext): Command {
+  const program = new Command('popgres')
+    .description('A multi-tenant POP3 server whose mail lives in PostgreSQL.')
+    .version(readVersion(), '--version', 'print the version')
+    .helpOption('-h, --help', 'print help')
+    .addHelpText('after', EXAMPLES)
+    .showSuggestionAfterError(true)
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(`popgres: ${usageLine(text)}\n`) })
+  defineServeCommand(program, context)
+  defineMaintenanceCommands(program, context)
+  defineDomainCommands(program, context)
+  defineUserCommands(program, context)
+  defineSessionCommands(program, context)
+  defineMessageCommands(program, context)
+  defineImportCommand(program, context)
+  return program
+}
+
+function defineServeCommand(program: Command, context: CommandContext): void {
+  program
+    .command('serve')
+    .description('start this node: the supervisor and its workers')
+    .addHelpText(
+      'after',
+      `
+Without DATABASE_URL an embedded PostgreSQL is started and migrated. With it, run
+"popgres migrate" first. Ctrl-C or SIGTERM ends open sessions in order, then the node.
+See "popgres settings" for what can be set.
+`,
+    )
+    .action(async () => {
+      // Loaded here: administration needs none of the server, and starts faster without it.
+      const [{ serve }, { openLog }] = await Promise.all([
+        import('./serve.ts'),
+        import('../base/log.ts'),
+      ])
+      const settings = parseSettings(context.env)
+      context.status = await serve(settings, openLog(settings.POPGRES_LOG_LEVEL))
+    })
+}
+
+/** Commander's errors begin with "error: " and put a suggestion on a second line. */
+function usageLine(text: string): string {
+  return harmlessLine(
+    text
+      .trim()
+      .replace(/^error: /, '')
+      .replace(/\s*\n\s*/g, ' '),
+  )
+}
+
+/** One line: what went wrong, and what to do. */
+export function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return harmlessLine(String(error))
+  return harmlessLine(`${error.message}${error instanceof Failure ? adviceOn(error) : ''}`)
+}
+
+function adviceOn(failure: Failure): string {
+  switch (failure.code) {
+    case 'STORAGE_UNAVAILABLE':
+      return ': is PostgreSQL running, and is DATABASE_URL right?'
+    case 'STORAGE_CONFLICT':
+      return ': nothing was changed, try again'
+    case 'STORAGE_IN_DOUBT':
+      return ': look whether it was done before you try again'
+    default:
+      return ''
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * What a human wants to know once the node serves: where it listens, and lines to paste into
+ * another terminal. They use nothing but a shell, curl and this clone.
+ */
+import type { ServingAddresses } from '../../cluster/worker-messages.ts'
+import type { Demo } from '../quickstart.ts'
+
+/** @param demo of a first start, with its passwords; later they are not known any more */
+export function describeServing(addresses: ServingAddresses, demo: Demo | undefined): string {
+  const lines = [
+    'Popgres is serving.',
+    `  POP3  ${addresses.pop3.join(', ') || '(off)'}`,
+    `  LMTP  ${addresses.lmtp.join(', ') || '(off)'}`,
+    '',
+  ]
+  if (demo !== undefined) lines.push(...describeDemo(addresses, demo))
+  lines.push('Manage it from another terminal, in this directory:', ...ADMIN_LINES)
+  if (demo === undefined) return lines.join('\n')
+  return [...lines, '', 'Ctrl-C stops everything; the mail stays.', ''].join('\n')
+}
+
+const ADMIN_LINES = [
+  '  npx popgres domain add example.com',
+  '  npx popgres user add alice@example.com --generate',
+  '  npx popgres --help',
+]
+
+function describeDemo(addresses: ServingAddresses, demo: Demo): string[] {
+  const lines = [
+    'This is the first start, so there is a demo user:',
+    `  address   ${demo.address}`,
+    `  password  ${demo.password.reveal()}  (its APOP secret is the same)`,
+    '',
+  ]
+  const pop3 = firstTcp(addresses.pop3)
+  if (pop3 !== undefined) {
+    const curl = `  curl -u ${demo.address}:${demo.password.reveal()} pop3://${pop3}`
+    lines.push('List the mail, read a message:', `${curl}/`, `${curl}/1`, '')
+  }
+  const lmtp = firstTcp(addresses.lmtp)
+  if (lmtp !== undefined) lines.push('Deliver a message:', ...deliveryLines(lmtp, demo), '')
+  return lines
+}
+
+/** curl as a plain TCP client: its smtp:// speaks no LMTP. The pause keeps its input open. */
+function deliveryLines(lmtp: string, demo: Demo): string[] {
+  const commands = [
+    'LHLO localhost',
+    'MAIL FROM:<me@example.test>',
+    `RCPT TO:<${demo.address}>`,
+    'DATA',
+    'Subject: Hello',
+    '',
+    'Hello, Popgres!',
+    '.',
+    'QUIT',
+  ]
+  const text = commands.join('\\r\\n')
+  return [`  (printf '${text}\\r\\n'; sleep 1) | curl -s telnet://${lmtp}`]
+}
+
+/** An address that a client on this machine can connect to. */
+function firstTcp(addresses: readonly string[]): string | undefined {
+  return addresses
+    .find((address) => !address.startsWith('unix:'))
+    ?.replace(/^0\.0\.0\.0:/, '127.0.0.1:')
+    .replace(/^\[::\]:/, '[::1]:')
+}

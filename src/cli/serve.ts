@@ -1,0 +1,213 @@
+/**
+ * `popgres serve`: this node, from the database up. Without DATABASE_URL the embedded PostgreSQL
+ * is started and migrated first; with it, a database that is away is waited for while the workers
+ * already listen and refuse for now. The order of the end is the reverse: sessions, workers,
+ * PostgreSQL, within 10 seconds. The worker processes come through here as well: a fork runs the
+ * same command. The log goes to standard output as JSON lines, hints for a human to standard
+ * error as text.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { Failure, isFailure } from '../base/failure.ts'
+import type { Log } from '../base/log.ts'
+import type { Secret } from '../base/secret.ts'
+import type { Settings } from '../base/settings.ts'
+import { catchStopSignals, type StopSignals } from '../cluster/stop-signals.ts'
+import { Supervisor } from '../cluster/supervisor.ts'
+import { isWorkerProcess, runWorker } from '../cluster/worker.ts'
+import { type Database, openDatabase } from '../storage/database.ts'
+import { checkSchema, migrate } from '../storage/migrator.ts'
+import { readVersion } from './command-context.ts'
+import { type Embedded, startEmbedded } from './embedded-postgres.ts'
+import { describeServing } from './quickstart/serving-hints.ts'
+import { type Demo, makeDemo } from './quickstart.ts'
+
+/** Sessions get this long to finish what they are in; PostgreSQL needs some of the 10 s as well. */
+const DRAIN_MS = 4_000
+const WAIT_MS = 5_000
+const SUPERVISOR_CONNECTIONS = 2
+/** Besides the workers' own: supervisor, administration, a psql or two. */
+const SPARE_CONNECTIONS = 30
+
+/**
+ * Runs until a signal ends it.
+ * @returns the exit status
+ * @throws {Failure} with a line for the operator, if the node cannot serve
+ */
+export async function serve(settings: Settings, log: Log): Promise<number> {
+  if (isWorkerProcess()) return runWorker(settings, log)
+  const signals = catchStopSignals(log)
+  let hasFailed = false
+  process.on('uncaughtException', (error) => {
+    log.fatal({ error }, 'a bug ends this node')
+    hasFailed = true
+    signals.request()
+  })
+  log.info({ version: readVersion() }, 'starting')
+  if (settings.DATABASE_URL !== undefined) {
+    await serveForeign(settings, settings.DATABASE_URL, log, signals)
+  } else {
+    await serveEmbedded(settings, log, signals)
+  }
+  log.info('ended')
+  return hasFailed ? 1 : 0
+}
+
+async function serveEmbedded(settings: Settings, log: Log, signals: StopSignals): Promise<void> {
+  // A worker has its pool, its pipelined connection and two for ordinary queries.
+  const perWorker = settings.POPGRES_DATABASE_CONNECTIONS + 3
+  let embedded: Embedded
+  try {
+    embedded = await startEmbedded({
+      dataDir: settings.POPGRES_DATA_DIR,
+      log,
+      connectionsMax: settings.POPGRES_WORKERS * perWorker + SPARE_CONNECTIONS,
+    })
+  } catch (error) {
+    // Ctrl-C reached initdb as well.
+    if (signals.requested.aborted) return
+    throw error
+  }
+  const db = openSupervisorDatabase(embedded.url, log)
+  try {
+    await migrate(db, log)
+    const secretKey = settings.POPGRES_SECRET_KEY ?? embedded.secretKey
+    let demo: Demo | undefined
+    if (embedded.isFirstStart && !signals.requested.aborted) {
+      demo = await makeDemo(db, secretKey)
+      embedded.confirmFirstStart()
+    }
+    await superviseUntilStopped({
+      settings,
+      db,
+      log,
+      signals,
+      databaseUrl: embedded.url,
+      secretKey,
+      onServing: (addresses) => printHints(describeServing(addresses, demo)),
+    })
+  } finally {
+    await db.close()
+    await embedded.stop()
+  }
+}
+
+async function serveForeign(
+  settings: Settings,
+  databaseUrl: Secret,
+  log: Log,
+  signals: StopSignals,
+): Promise<void> {
+  const db = openSupervisorDatabase(databaseUrl, log)
+  try {
+    // Asked once before anything listens: a schema that does not fit is told at once.
+    const isThere = await isSchemaThere(db)
+    await superviseUntilStopped({
+      settings,
+      db,
+      log,
+      signals,
+      databaseUrl,
+      secretKey: settings.POPGRES_SECRET_KEY,
+      onServing: (addresses) => printHints(describeServing(addresses, undefined)),
+      until: isThere ? undefined : waitForSchema(db, databaseUrl, log, signals),
+    })
+  } finally {
+    await db.close()
+  }
+}
+
+interface Supervision {
+  settings: Settings
+  db: Database
+  log: Log
+  signals: StopSignals
+  databaseUrl: Secret
+  secretKey: Secret | undefined
+  onServing: (addresses: Awaited<ReturnType<Supervisor['start']>>) => void
+  /** Ends the node if it fails. */
+  until?: Promise<void> | undefined
+}
+
+async function superviseUntilStopped(options: Supervision): Promise<void> {
+  const { settings, signals } = options
+  const supervisor = new Supervisor({
+    ...options,
+    version: readVersion(),
+    workers: settings.POPGRES_WORKERS,
+    workerArgs: ['serve'],
+  })
+  signals.hurried.addEventListener('abort', () => void supervisor.stop(0))
+  try {
+    if (signals.requested.aborted) return
+    const ends = [untilAborted(signals.requested)]
+    if (options.until !== undefined) ends.push(orNever(options.until))
+    await Promise.race([supervisor.start().then(options.onServing), ...ends])
+    await Promise.race(ends)
+  } finally {
+    await supervisor.stop(signals.hurried.aborted ? 0 : DRAIN_MS)
+  }
+}
+
+function openSupervisorDatabase(url: Secret, log: Log): Database {
+  return openDatabase({
+    url,
+    applicationName: 'popgres supervisor',
+    connectionsMax: SUPERVISOR_CONNECTIONS,
+    log,
+  })
+}
+
+/** @returns false if the database is away; @throws {Failure} if its schema does not fit */
+async function isSchemaThere(db: Database): Promise<boolean> {
+  try {
+    await checkSchema(db, readVersion())
+    return true
+  } catch (error) {
+    if (isFailure(error, 'STORAGE_UNAVAILABLE')) return false
+    if (isFailure(error, 'STORAGE_IN_DOUBT')) return false
+    throw error
+  }
+}
+
+async function waitForSchema(
+  db: Database,
+  url: Secret,
+  log: Log,
+  signals: StopSignals,
+): Promise<void> {
+  const database = describeDatabase(url)
+  while (!signals.requested.aborted) {
+    log.warn({ database }, 'waiting for the database; meanwhile peers are refused for now')
+    await delay(WAIT_MS, undefined, { signal: signals.requested }).catch(() => {})
+    if (signals.requested.aborted) return
+    if (!(await isSchemaThere(db))) continue
+    log.info({ database }, 'the database is there')
+    return
+  }
+}
+
+/** Host, port and name; nothing that is secret. */
+function describeDatabase(url: Secret): string {
+  try {
+    const { host, pathname } = new URL(url.reveal().toString())
+    return `${host}${pathname}`
+  } catch {
+    throw new Failure('SETTINGS_INVALID', 'DATABASE_URL is not a postgres:// URL')
+  }
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve())
+  })
+}
+
+/** Only the failure counts. */
+function orNever(work: Promise<void>): Promise<void> {
+  return work.then(() => new Promise(() => {}))
+}
+
+function printHints(text: string): void {
+  process.stderr.write(`\n${text}\n`)
+}

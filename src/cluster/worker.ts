@@ -1,0 +1,165 @@
+/**
+ * A worker process: the one file that wires storage, mail and servers together. It listens even
+ * while the database is away, so that peers get a temporary refusal instead of a closed door. It
+ * ends when told to drain, and by itself when the supervisor is gone, giving its leases back in
+ * both cases.
+ */
+import cluster from 'node:cluster'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Log } from '../base/log.ts'
+import { Secret } from '../base/secret.ts'
+import type { Settings } from '../base/settings.ts'
+import { Authenticator } from '../mail/auth/authenticator.ts'
+import { LeaseKeeper } from '../mail/maildrop/lease-keeper.ts'
+import { ReadAheadBudget } from '../mail/maildrop/reader.ts'
+import { startLmtpServer } from '../server/lmtp-server.ts'
+import { type RunningServer, startPop3Server } from '../server/pop3-server.ts'
+import { existsApopUser } from '../storage/accounts.ts'
+import { type Database, openDatabase } from '../storage/database.ts'
+import type { FromWorker, ServingAddresses, ToWorker } from './worker-messages.ts'
+
+/** A database that answers does so at once; one that is away must not keep the door closed. */
+const FIRST_BEAT_MS = 1_000
+/** Without a supervisor nobody accepts connections: what is open is told, briefly. */
+const ORPHAN_GRACE_MS = 500
+/** For giving back leases and closing connections once the sessions are over. */
+const CLOSE_MS = 1_500
+
+interface Running {
+  addresses: ServingAddresses
+  stop(graceMs: number): Promise<void>
+}
+
+/** True in a process that a supervisor forked. */
+export function isWorkerProcess(): boolean {
+  return cluster.isWorker
+}
+
+/** Serves until drained; ends the process. */
+export async function runWorker(settings: Settings, log: Log): Promise<never> {
+  process.on('uncaughtException', (error) => {
+    log.fatal({ error }, 'a bug ends this worker')
+    process.exit(1)
+  })
+  // Ctrl-C and a closed terminal reach the whole process group: the supervisor decides.
+  process.on('SIGINT', () => {})
+  process.on('SIGHUP', () => {})
+  const drained = untilDrained()
+  const start = await askForStart()
+  let running: Running
+  try {
+    running = await startServing(settings, start, log.child({ node: start.nodeId }))
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    log.error({ error }, 'this worker cannot serve')
+    process.send?.({ kind: 'refused', reason } satisfies FromWorker, () => process.exit(1))
+    return new Promise(() => {})
+  }
+  tell({ kind: 'serving', addresses: running.addresses })
+  const graceMs = await drained
+  await Promise.race([running.stop(graceMs), delay(graceMs + CLOSE_MS)])
+  process.exit(0)
+}
+
+function tell(message: FromWorker): void {
+  if (process.connected) process.send?.(message)
+}
+
+function askForStart(): Promise<Extract<ToWorker, { kind: 'start' }>> {
+  return new Promise((resolve) => {
+    process.on('message', (message: ToWorker) => {
+      if (message.kind === 'start') resolve(message)
+    })
+    tell({ kind: 'hello' })
+  })
+}
+
+/** @returns how long open sessions may take to end, in milliseconds */
+function untilDrained(): Promise<number> {
+  return new Promise((resolve) => {
+    process.on('message', (message: ToWorker) => {
+      if (message.kind === 'drain') resolve(message.graceMs)
+    })
+    process.on('SIGTERM', () => resolve(ORPHAN_GRACE_MS))
+    process.on('disconnect', () => resolve(ORPHAN_GRACE_MS))
+    // Otherwise node ends a worker that loses its supervisor before it can give its leases back.
+    if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true
+  })
+}
+
+async function startServing(
+  settings: Settings,
+  start: Extract<ToWorker, { kind: 'start' }>,
+  log: Log,
+): Promise<Running> {
+  const secretKey =
+    start.secretKeyHex === undefined
+      ? undefined
+      : new Secret(Buffer.from(start.secretKeyHex, 'hex'))
+  const db = openDatabase({
+    url: new Secret(start.databaseUrl),
+    applicationName: 'popgres worker',
+    connectionsMax: settings.POPGRES_DATABASE_CONNECTIONS,
+    log,
+  })
+  let hasApopUser = false
+  const keeper = new LeaseKeeper({
+    db,
+    log,
+    hostname: settings.POPGRES_HOSTNAME,
+    version: start.version,
+    nodeId: start.nodeId,
+    onBeat: async () => {
+      hasApopUser = secretKey !== undefined && (await existsApopUser(db))
+    },
+    onNodeIdChanged: (nodeId) => tell({ kind: 'node', nodeId }),
+  })
+  await Promise.race([keeper.start(), delay(FIRST_BEAT_MS)])
+  const isApopOffered = (): boolean => hasApopUser
+  const pop3 = await startPop3(settings, { db, log, keeper, secretKey, isApopOffered })
+  const lmtp = await startLmtpServer({
+    db,
+    log,
+    hostname: settings.POPGRES_HOSTNAME,
+    addresses: settings.POPGRES_LMTP_LISTEN,
+    trustedNetworks: settings.POPGRES_LMTP_TRUSTED_NETWORKS,
+    messageMaxOctets: settings.POPGRES_MESSAGE_MAX_OCTETS,
+  })
+  return {
+    addresses: { pop3: pop3.addresses, lmtp: lmtp.addresses },
+    stop: async (graceMs) => {
+      await Promise.all([pop3.stop(graceMs), lmtp.stop(graceMs)])
+      await keeper.stop()
+      await db.close()
+    },
+  }
+}
+
+interface Pop3Parts {
+  db: Database
+  log: Log
+  keeper: LeaseKeeper
+  secretKey: Secret | undefined
+  isApopOffered: () => boolean
+}
+
+function startPop3(settings: Settings, parts: Pop3Parts): Promise<RunningServer> {
+  const { db, log, keeper, secretKey, isApopOffered } = parts
+  return startPop3Server({
+    db,
+    log,
+    keeper,
+    isApopOffered,
+    authenticator: new Authenticator({
+      db,
+      log,
+      defaultDomain: settings.POPGRES_DEFAULT_DOMAIN,
+      secretKey,
+    }),
+    budget: new ReadAheadBudget(),
+    addresses: settings.POPGRES_POP3_LISTEN,
+    hostname: settings.POPGRES_HOSTNAME,
+    plaintextAuth: settings.POPGRES_PLAINTEXT_AUTH,
+    autologoutMs: settings.POPGRES_AUTOLOGOUT * 1_000,
+  })
+}

@@ -1,0 +1,131 @@
+/**
+ * argon2id: how passwords are stored. All hashing of a process goes through one bounded queue (see
+ * hash-queue.ts). The parameters are OWASP's (19 MiB, two passes, one lane: about 30 ms a core).
+ * Stored hashes may carry other parameters, brought by a migration; they are verified within limits
+ * and hashed anew at the next login, so that in the end every login costs the same.
+ */
+import { randomBytes } from 'node:crypto'
+import { availableParallelism } from 'node:os'
+import { argon2id, hash, verify } from 'argon2'
+import { Failure } from '../../base/failure.ts'
+import type { Secret } from '../../base/secret.ts'
+import { HashQueue } from './hash-queue.ts'
+
+const PARAMETERS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const
+const SALT_OCTETS = 16
+const HASH_OCTETS = 32
+
+/**
+ * LIMIT: a stored hash must not be able to kill the worker. 1 GiB and four passes is the largest
+ * preset in use elsewhere (libsodium's "sensitive").
+ */
+const MEMORY_MAX_KIB = 1_048_576
+const WORK_MAX_KIB = 4 * MEMORY_MAX_KIB
+const LANES_MAX = 16
+
+const FORM = /^\$argon2id\$v=19\$([a-z\d=,]{11,24})\$[A-Za-z\d+/]{11,86}\$[A-Za-z\d+/]{16,86}$/
+
+/**
+ * LIMIT: at most 3 at once, as they run in libuv's four threads and names are resolved there too.
+ * 512 waiting are at 15 s a turn more than three threads get through.
+ */
+const QUEUE = { waitingMax: 512, deadlineMs: 15_000 } as const
+const CONCURRENCY_MIN = 2
+const CONCURRENCY_MAX = 3
+
+/** What has been computed in this process since its start; the wrong and the dummy ones included. */
+const counts = { hashed: 0, verified: 0 }
+let queue: HashQueue | undefined
+
+/** Runs any password hashing, argon2 or older, in this process's one queue. */
+export function inHashQueue<T>(share: string, work: () => Promise<T>): Promise<T> {
+  const cores = availableParallelism()
+  const concurrency = Math.min(Math.max(cores, CONCURRENCY_MIN), CONCURRENCY_MAX)
+  queue ??= new HashQueue({ concurrency, ...QUEUE })
+  return queue.run(share, work)
+}
+
+export function argon2Counts(): { hashed: number; verified: number } {
+  return { ...counts }
+}
+
+/**
+ * @param share who waits in turn with others, see hash-queue.ts
+ * @returns the hash as PHC text, `$argon2id$v=19$m=…,t=…,p=…$salt$hash`
+ * @throws {Failure} AUTH_OVERLOADED
+ */
+export function hashPassword(password: Secret, share = ''): Promise<string> {
+  return inHashQueue(share, async () => {
+    counts.hashed += 1
+    const salt = randomBytes(SALT_OCTETS)
+    // Raw, as the package writes m, p, t, and the reference implementation reads only m, t, p.
+    const options = { ...PARAMETERS, type: argon2id, hashLength: HASH_OCTETS, salt } as const
+    return serialize(salt, await hash(password.reveal(), { ...options, raw: true }))
+  })
+}
+
+function serialize(salt: Buffer, digest: Buffer): string {
+  const { memoryCost, timeCost, parallelism } = PARAMETERS
+  const [saltText, digestText] = [salt, digest].map((octets) =>
+    octets.toString('base64').replaceAll('=', ''),
+  )
+  return `$argon2id$v=19$m=${memoryCost},t=${timeCost},p=${parallelism}$${saltText}$${digestText}`
+}
+
+interface Parameters {
+  memoryKib: number
+  passes: number
+  lanes: number
+}
+
+/** @param stored PHC text; its parameters may stand in any order, as not all writers agree on one */
+function parseParameters(stored: string): Parameters | undefined {
+  const items = FORM.exec(stored)?.[1]?.split(',') ?? []
+  const values = new Map<string, number>()
+  for (const item of items) {
+    const [, name, digits] = /^([mtp])=([1-9]\d{0,7})$/.exec(item) ?? []
+    if (name === undefined || values.has(name)) return undefined
+    values.set(name, Number(digits))
+  }
+  const [memoryKib, passes, lanes] = [values.get('m'), values.get('t'), values.get('p')]
+  if (memoryKib === undefined || passes === undefined || lanes === undefined) return undefined
+  return { memoryKib, passes, lanes }
+}
+
+/** Whether the hash is well formed and its parameters are within our limits. */
+export function isUsableArgon2(stored: string): boolean {
+  const parameters = parseParameters(stored)
+  if (parameters === undefined) return false
+  const { memoryKib, passes, lanes } = parameters
+  if (memoryKib > MEMORY_MAX_KIB || memoryKib * passes > WORK_MAX_KIB) return false
+  return lanes <= LANES_MAX && memoryKib >= 8 * lanes
+}
+
+/** Whether the hash has the parameters that we hash with, so that verifying costs what all cost. */
+export function isCurrentArgon2(stored: string): boolean {
+  const { memoryKib, passes, lanes } = parseParameters(stored) ?? {}
+  const { memoryCost, timeCost, parallelism } = PARAMETERS
+  return memoryKib === memoryCost && passes === timeCost && lanes === parallelism
+}
+
+/**
+ * @param stored a hash for which `isUsableArgon2` is true
+ * @returns whether the password is the one
+ * @throws {Failure} AUTH_OVERLOADED
+ */
+export function verifyArgon2(stored: string, password: Secret, share = ''): Promise<boolean> {
+  return inHashQueue(share, async () => {
+    counts.verified += 1
+    try {
+      return await verify(stored, password.reveal())
+    } catch (error) {
+      // The form was checked, so what is left is memory that could not be had.
+      throw new Failure('AUTH_OVERLOADED', 'argon2 could not run', error)
+    }
+  })
+}
+
+/** A hash that no password has, for users who are unknown: salt and hash are random. */
+export function makeDummyHash(): string {
+  return serialize(randomBytes(SALT_OCTETS), randomBytes(HASH_OCTETS))
+}

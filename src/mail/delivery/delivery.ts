@@ -1,0 +1,74 @@
+/**
+ * The last step of a delivery: one statement for each domain makes the rows, and with that the message
+ * exists. Domains succeed and fail on their own; each recipient gets a result of its own, in the order
+ * asked for. A user named twice receives one copy.
+ */
+import { assert } from '../../base/assert.ts'
+import type { Recipient } from '../../storage/accounts.ts'
+import type { Database } from '../../storage/database.ts'
+import { deliver } from '../../storage/deliveries.ts'
+import type { IngestedMessage } from './ingest.ts'
+
+/** A recipient and what stands before the body in this copy. */
+export interface AddressedCopy {
+  recipient: Recipient
+  prefix: Buffer
+}
+
+export type CopyResult =
+  | { kind: 'delivered'; uid: number }
+  | { kind: 'over-quota' }
+  | { kind: 'unknown-user' }
+  | { kind: 'failed'; error: unknown }
+
+/** @returns one result for each of `copies`, in their order; 'delivered' means committed */
+export async function deliverMessage(
+  db: Database,
+  message: IngestedMessage,
+  copies: readonly AddressedCopy[],
+): Promise<CopyResult[]> {
+  const results = new Map<AddressedCopy, CopyResult>()
+  for (const domainId of new Set(copies.map((copy) => copy.recipient.domainId))) {
+    const domainCopies = copies.filter((copy) => copy.recipient.domainId === domainId)
+    const outcome = await deliverInDomain(db, message, domainId, domainCopies)
+    for (const copy of domainCopies) results.set(copy, outcome(copy.recipient.userId))
+  }
+  return copies.map((copy) => {
+    const result = results.get(copy)
+    assert(result !== undefined, 'each copy belongs to a domain')
+    return result
+  })
+}
+
+async function deliverInDomain(
+  db: Database,
+  message: IngestedMessage,
+  domainId: number,
+  copies: readonly AddressedCopy[],
+): Promise<(userId: number) => CopyResult> {
+  const bodyId = message.bodyIds.get(domainId)
+  assert(bodyId !== undefined, 'a message has a body for each domain of its recipients')
+  const prefixes = new Map<number, Buffer>()
+  for (const { recipient, prefix } of copies)
+    if (!prefixes.has(recipient.userId)) prefixes.set(recipient.userId, prefix)
+  try {
+    const statuses = await deliver(db, {
+      domainId,
+      bodyId,
+      bodyOctets: message.octets,
+      content: message.content,
+      recipients: [...prefixes].map(([userId, prefix]) => ({ userId, prefix })),
+    })
+    return (userId) => {
+      const { status, uid } = statuses.get(userId) ?? { status: 'unknown-user', uid: undefined }
+      if (status === 'over-quota' || status === 'unknown-user') return { kind: status }
+      assert(
+        status === 'delivered' && uid !== undefined,
+        'only an import finds itself in the ledger',
+      )
+      return { kind: 'delivered', uid }
+    }
+  } catch (error) {
+    return () => ({ kind: 'failed', error })
+  }
+}

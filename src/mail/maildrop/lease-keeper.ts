@@ -1,0 +1,192 @@
+/**
+ * Keeps this worker alive in the eyes of the other nodes, and its sessions in step with their lease
+ * rows. One beat every few seconds: renew our row in `nodes`, learn which nodes are dead, compare the
+ * sessions here with the rows there. There is no heartbeat per session and no LISTEN.
+ *
+ * A session whose row is gone (kicked, taken over, lost in a crash of PostgreSQL), whose user was
+ * suspended or whose credential changed is ended; a row without a session is deleted. Time is this
+ * process' monotonic clock and the database's now(), never the wall clock of a node.
+ */
+import { randomUUID } from 'node:crypto'
+import type { Log } from '../../base/log.ts'
+import type { Database } from '../../storage/database.ts'
+import type { Lease } from '../../storage/leases.ts'
+import {
+  deleteNode,
+  deleteNodeSessions,
+  insertNode,
+  renewNode,
+  selectDeadNodes,
+  selectNodeSessions,
+} from '../../storage/nodes.ts'
+
+/** A session in TRANSACTION, as the keeper sees it. */
+export interface LiveSession {
+  readonly lease: Lease
+  /** Of the credential it logged in with; see LoginAccount. */
+  readonly fingerprint: string
+  end(reason: 'lease-lost'): void
+}
+
+interface LeaseKeeperOptions {
+  db: Database
+  log: Log
+  hostname: string
+  version: string
+  nodeId?: string
+  /** Called after each beat that reached the database; may read from it. */
+  onBeat?: () => Promise<void>
+  /** This process was declared dead and goes on under another id. */
+  onNodeIdChanged?: (nodeId: string) => void
+}
+
+/** Six beats fit into the 30 s after which others take a silent node for dead. */
+const BEAT_INTERVAL_MS = 5_000
+/** Less than those 30 s by one slow round trip: from then on nothing that depends on a lease is said. */
+const TRUST_MS = 25_000
+
+export class LeaseKeeper {
+  readonly #options: LeaseKeeperOptions
+  readonly #live = new Map<string, LiveSession>()
+  /** Acquires in flight: their rows may exist before their sessions do. */
+  readonly #pending = new Set<string>()
+  #nodeId: string
+  #deadNodeIds: readonly string[] = []
+  #isRegistered = false
+  #isAway = false
+  /** performance.now() at which the last accepted renewal was SENT. */
+  #renewalSentAt = Number.NEGATIVE_INFINITY
+  #timer: NodeJS.Timeout | undefined
+  #beating: Promise<void> | undefined
+
+  constructor(options: LeaseKeeperOptions) {
+    this.#options = options
+    this.#nodeId = options.nodeId ?? randomUUID()
+  }
+
+  get nodeId(): string {
+    return this.#nodeId
+  }
+
+  get deadNodeIds(): readonly string[] {
+    return this.#deadNodeIds
+  }
+
+  get sessionCount(): number {
+    return this.#live.size
+  }
+
+  /** False: others may have taken our leases by now. No timer can tell a process that was asleep. */
+  isTrusted(): boolean {
+    return performance.now() - this.#renewalSentAt < TRUST_MS
+  }
+
+  /** To be called before a lease is asked for; `track` or `forget` follows. */
+  expect(sessionId: string): void {
+    this.#pending.add(sessionId)
+  }
+
+  track(session: LiveSession): void {
+    this.#pending.delete(session.lease.sessionId)
+    this.#live.set(session.lease.sessionId, session)
+  }
+
+  /** The session has ended. If its row is still there the next beat deletes it. */
+  forget(sessionId: string): void {
+    this.#pending.delete(sessionId)
+    this.#live.delete(sessionId)
+  }
+
+  /** Begins to beat; the first beat registers the node. Never throws: a database away is waited for. */
+  start(): Promise<void> {
+    this.#timer = setInterval(() => void this.beat(), BEAT_INTERVAL_MS)
+    return this.beat()
+  }
+
+  /** Ends the beating and takes this node and its leases out of the database, if it answers. */
+  async stop(): Promise<void> {
+    clearInterval(this.#timer)
+    await this.#beating
+    if (!this.#isRegistered) return
+    this.#isRegistered = false
+    this.#renewalSentAt = Number.NEGATIVE_INFINITY
+    await deleteNode(this.#options.db, this.#nodeId).catch((error: unknown) => {
+      this.#options.log.warn({ error }, 'this node could not be taken out: others free its leases')
+    })
+  }
+
+  /** One beat; those asked for while it runs are the same one. */
+  beat(): Promise<void> {
+    this.#beating ??= this.#beatOnce().finally(() => {
+      this.#beating = undefined
+    })
+    return this.#beating
+  }
+
+  async #beatOnce(): Promise<void> {
+    const { db, log, onBeat } = this.#options
+    try {
+      await this.#renew()
+      this.#deadNodeIds = await selectDeadNodes(db)
+      await this.#reconcile()
+      await onBeat?.()
+      if (this.#isAway) log.info('the database is back')
+      this.#isAway = false
+    } catch (error) {
+      if (!this.#isAway) log.error({ error }, 'the database does not answer: retrying')
+      this.#isAway = true
+    }
+    if (!this.isTrusted()) this.#endAll()
+  }
+
+  async #renew(): Promise<void> {
+    const sentAt = performance.now()
+    if (this.#isRegistered && !(await renewNode(this.#options.db, this.#nodeId))) this.#die()
+    if (!this.#isRegistered) {
+      const { hostname, version } = this.#options
+      await insertNode(this.#options.db, {
+        nodeId: this.#nodeId,
+        hostname,
+        pid: process.pid,
+        version,
+      })
+      this.#isRegistered = true
+    }
+    this.#renewalSentAt = sentAt
+  }
+
+  /** Declared dead while we slept: every lease may be another's, so begin again under another id. */
+  #die(): void {
+    this.#options.log.warn({ node: this.#nodeId }, 'this node was declared dead: its sessions end')
+    this.#endAll()
+    this.#isRegistered = false
+    this.#nodeId = randomUUID()
+    this.#options.onNodeIdChanged?.(this.#nodeId)
+  }
+
+  #endAll(): void {
+    for (const session of this.#live.values()) session.end('lease-lost')
+  }
+
+  async #reconcile(): Promise<void> {
+    const { db, log } = this.#options
+    const before = [...this.#live.values()]
+    const rows = new Map(
+      (await selectNodeSessions(db, this.#nodeId)).map((row) => [row.sessionId, row]),
+    )
+    for (const session of before) {
+      const row = rows.get(session.lease.sessionId)
+      const isKept = row?.fingerprint === session.fingerprint && !row.isSuspended
+      if (isKept || !this.#live.has(session.lease.sessionId)) continue
+      log.info(
+        { session: session.lease.sessionId, isRowThere: row !== undefined },
+        'the lease is gone or its credential changed: the session ends',
+      )
+      session.end('lease-lost')
+    }
+    // What was live before the query may have ended since, and its release be on the way: the row it
+    // left is deleted by session_id, so deleting it twice is harmless.
+    const orphans = [...rows.keys()].filter((id) => !this.#live.has(id) && !this.#pending.has(id))
+    if (orphans.length > 0) await deleteNodeSessions(db, this.#nodeId, orphans)
+  }
+}

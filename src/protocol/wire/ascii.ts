@@ -1,0 +1,7 @@
+/** Octets that the mail protocols are made of. */
+export const CR = 0x0d
+export const LF = 0x0a
+export const DOT = 0x2e
+export const SPACE = 0x20
+export const NUL = 0x00
+export const CRLF: Buffer = Buffer.from('\r\n', 'latin1')

@@ -1,0 +1,74 @@
+/**
+ * One LMTP connection: smtp-server's protocol code with what Popgres needs otherwise. Replies may
+ * bring their own enhanced status code; there is no wait for early talkers before the greeting (peers
+ * are trusted, and 100 ms a connection is much for an MTA); a stop lets a running transaction end and
+ * then says 421. The methods overridden here belong to smtp-server's published types; test/integration/
+ * delivery holds what is relied on.
+ */
+import type { Socket } from 'node:net'
+import type { SMTPServer } from 'smtp-server'
+import { SMTPConnection } from 'smtp-server/lib/smtp-connection.js'
+import type { Connection } from './listener.ts'
+import type { LmtpTransaction } from './lmtp-transaction.ts'
+
+/** LIMIT: connections of one worker; an MTA keeps some dozens open (Postfix: 20 a destination). */
+const CONNECTIONS_MAX = 500
+
+/** RFC 3463: class, subject, detail. */
+const ENHANCED_CODE = /^[245]\.\d{1,3}\.\d{1,3} /
+
+export interface LmtpPeer {
+  /** IP address; undefined: a Unix socket. */
+  address: string | undefined
+  isTrusted: boolean
+}
+
+export class LmtpConnection extends SMTPConnection implements Connection {
+  readonly closed: Promise<void>
+  readonly peer: LmtpPeer
+  transaction: LmtpTransaction | undefined
+  #isDraining = false
+
+  constructor(server: SMTPServer, socket: Socket, peer: LmtpPeer) {
+    super(server, socket)
+    // The library writes no reply once the peer has closed its side.
+    socket.allowHalfOpen = false
+    this.peer = peer
+    this.closed = new Promise((resolve) => {
+      socket.once('close', () => resolve())
+    })
+  }
+
+  override init(): void {
+    this._setListeners(() => {
+      if (this._server.connections.size > CONNECTIONS_MAX)
+        this.send(421, '4.3.2 too many connections, try again later', false)
+      else this.connectionReady()
+    })
+  }
+
+  override send(code: number, text?: string | string[] | null, context?: string | false): void {
+    const isCoded = typeof text === 'string' && ENHANCED_CODE.test(text)
+    super.send(code, text, isCoded ? false : context)
+  }
+
+  /** Called at the greeting, at LHLO and RSET, and when the replies after DATA were written. */
+  override _resetSession(): void {
+    super._resetSession()
+    this.transaction = undefined
+    if (this.#isDraining) setImmediate(() => this.#sayGoodbye())
+  }
+
+  drain(): void {
+    this.#isDraining = true
+    if (this.transaction === undefined) this.#sayGoodbye()
+  }
+
+  destroy(): void {
+    this._socket.destroy()
+  }
+
+  #sayGoodbye(): void {
+    if (!this._closing) this.send(421, '4.3.2 shutting down, try again later', false)
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * One LMTP mail transaction, from MAIL to the replies after DATA: what each command is answered, in
+ * values. Knows recipients and delivery, not the socket. RFC 2033 §4.2 wants one reply after DATA for
+ * each RCPT that succeeded, in their order, a user named twice included.
+ */
+import { randomUUID } from 'node:crypto'
+import { isFailure } from '../base/failure.ts'
+import type { Log } from '../base/log.ts'
+import { type CopyResult, deliverMessage } from '../mail/delivery/delivery.ts'
+import { Ingest } from '../mail/delivery/ingest.ts'
+import { lookUpRecipient } from '../mail/delivery/recipients.ts'
+import { serializeTraceHeaders, type Trace } from '../mail/delivery/trace-headers.ts'
+import type { Recipient } from '../storage/accounts.ts'
+import type { Database } from '../storage/database.ts'
+
+/** `text` begins with the enhanced status code (RFC 3463). */
+export interface Reply {
+  code: number
+  text: string
+}
+
+export const REPLIES = {
+  recipientOk: { code: 250, text: '2.1.5 recipient ok' },
+  delivered: { code: 250, text: '2.1.5 delivered' },
+  unknownUser: { code: 550, text: '5.1.1 no such user here' },
+  overQuota: { code: 452, text: '4.2.2 mailbox is full' },
+  tooManyRecipients: { code: 452, text: '4.5.3 too many recipients' },
+  tooLarge: { code: 552, text: '5.3.4 message is larger than allowed' },
+  temporary: { code: 451, text: '4.3.0 cannot do that now, try again later' },
+  unknownParameter: { code: 555, text: '5.5.4 parameter not recognized' },
+  utf8NotAsked: { code: 553, text: '5.6.7 such an address needs SMTPUTF8' },
+  notTrusted: { code: 554, text: '5.7.1 mail is taken from trusted networks only' },
+} as const satisfies Record<string, Reply>
+
+/** LIMIT: RFC 5321 §4.5.3.1.8 wants 100 at least; MTAs send 50 to 1000 at once. */
+const RECIPIENTS_MAX = 1000
+
+export interface TransactionContext {
+  db: Database
+  log: Log
+  hostname: string
+  messageMaxOctets: number
+  clock: () => Date
+}
+
+export type Origin = Pick<Trace, 'sender' | 'heloName' | 'clientAddress' | 'protocol'>
+
+interface AcceptedRecipient {
+  recipient: Recipient
+  forwardPath: string
+}
+
+export class LmtpTransaction {
+  readonly #id = randomUUID()
+  readonly #context: TransactionContext
+  readonly #origin: Origin
+  readonly #accepted: AcceptedRecipient[] = []
+
+  constructor(context: TransactionContext, origin: Origin) {
+    this.#context = context
+    this.#origin = origin
+  }
+
+  /** RCPT. */
+  async addRecipient(forwardPath: string): Promise<Reply> {
+    if (this.#accepted.length >= RECIPIENTS_MAX) return REPLIES.tooManyRecipients
+    try {
+      const found = await lookUpRecipient(this.#context.db, forwardPath)
+      if (found.kind === 'unknown') return REPLIES.unknownUser
+      if (found.kind === 'over-quota') return REPLIES.overQuota
+      this.#accepted.push({ recipient: found.recipient, forwardPath })
+      return REPLIES.recipientOk
+    } catch (error) {
+      this.#warn(error, 'recipient not looked up')
+      return REPLIES.temporary
+    }
+  }
+
+  /**
+   * DATA: takes the message while it arrives, to its end even if it is refused before (replies may not
+   * come earlier), but without keeping the rest.
+   * @throws if the peer went away before the end: then nothing was delivered
+   */
+  async receive(message: AsyncIterable<Buffer>): Promise<Reply[]> {
+    const { db, messageMaxOctets } = this.#context
+    const domainIds = this.#accepted.map(({ recipient }) => recipient.domainId)
+    const ingest = new Ingest(db, { domainIds, maxOctets: messageMaxOctets })
+    let failure: { error: unknown } | undefined
+    try {
+      for await (const chunk of message) {
+        if (failure !== undefined) continue
+        await ingest.write(chunk).catch((error: unknown) => {
+          failure = { error }
+          ingest.abort()
+        })
+      }
+    } catch (error) {
+      ingest.abort()
+      this.#warn(error, 'message cut off, nothing delivered')
+      throw error
+    }
+    if (failure !== undefined) return this.#refuseAll(failure.error)
+    return this.#deliver(ingest).catch((error: unknown) => this.#refuseAll(error))
+  }
+
+  async #deliver(ingest: Ingest): Promise<Reply[]> {
+    const { db, hostname, clock } = this.#context
+    const message = await ingest.finish()
+    const trace = {
+      ...this.#origin,
+      hostname,
+      transactionId: this.#id,
+      receivedAt: clock(),
+    }
+    const copies = this.#accepted.map(({ recipient, forwardPath }) => ({
+      recipient,
+      prefix: serializeTraceHeaders(trace, recipient, forwardPath),
+    }))
+    const results = await deliverMessage(db, message, copies)
+    return results.map((result, index) =>
+      this.#reply(result, this.#accepted[index], message.octets),
+    )
+  }
+
+  #reply(result: CopyResult, accepted: AcceptedRecipient | undefined, octets: number): Reply {
+    const fields = {
+      domain: accepted?.recipient.domainName,
+      user: accepted?.recipient.localPart,
+      client: this.#origin.clientAddress ?? 'local',
+      delivery: this.#id,
+      octets,
+    }
+    const { log } = this.#context
+    switch (result.kind) {
+      case 'delivered':
+        log.info({ ...fields, uid: result.uid }, 'message delivered')
+        return REPLIES.delivered
+      case 'over-quota':
+        log.info(fields, 'message deferred: mailbox is full')
+        return REPLIES.overQuota
+      case 'unknown-user':
+        log.info(fields, 'message refused: user is gone')
+        return REPLIES.unknownUser
+      case 'failed':
+        log.warn({ ...fields, error: result.error }, 'message not delivered')
+        return REPLIES.temporary
+    }
+  }
+
+  #refuseAll(error: unknown): Reply[] {
+    this.#warn(error, 'message not taken')
+    const reply = isFailure(error, 'MESSAGE_TOO_LARGE') ? REPLIES.tooLarge : REPLIES.temporary
+    return this.#accepted.map(() => reply)
+  }
+
+  #warn(error: unknown, what: string): void {
+    const client = this.#origin.clientAddress ?? 'local'
+    this.#context.log.warn({ client, delivery: this.#id, error }, what)
+  }
+}

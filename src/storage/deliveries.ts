@@ -1,0 +1,241 @@
+/**
+ * Where a message comes to exist: body first, row last, and for a message of one chunk both in one
+ * statement. It locks the maildrops in user_id order (deliveries to the same recipients in other
+ * orders would deadlock), takes their next uid, checks quotas and counts; a recipient who is over
+ * quota keeps nothing back from the others.
+ */
+import { assert } from '../base/assert.ts'
+import { Failure, isFailure } from '../base/failure.ts'
+import { CHUNK_OCTETS } from './bodies.ts'
+import type { Database, Statement } from './database.ts'
+import { decodeBoolean, decodeInt4, decodeInt8, encodeNumbers, present } from './decode.ts'
+import { MAKE_MAILDROPS } from './leases.ts'
+import type { RawRow } from './raw-connection.ts'
+import { constraintOf, sqlStateOf } from './sqlstate.ts'
+
+export interface DeliveryRecipient {
+  userId: number
+  /** what this recipient's copy begins with: Return-Path, Delivered-To, Received */
+  prefix: Buffer
+}
+
+/** Of a message that comes by import: with its row in the ledger `imported`. */
+export interface ImportedMessage {
+  /** SHA-256 of the message with CRLF line ends */
+  digest: Buffer
+  /** 1 for the first message with that digest in the source, 2 for the second … */
+  copy: number
+  receivedAt: Date | undefined
+  /** the old server's; not kept if it is no unique-id, taken, or looks like a derived one of ours */
+  uniqueId: string | undefined
+}
+
+export interface Delivery {
+  domainId: number
+  bodyId: string
+  bodyOctets: number
+  /** the whole body if it fits one chunk; undefined: insertBody and insertChunk came before */
+  content: Buffer | undefined
+  recipients: readonly DeliveryRecipient[]
+  imported?: ImportedMessage
+}
+
+export type DeliveryStatus = 'delivered' | 'over-quota' | 'unknown-user' | 'already-imported'
+
+export interface DeliveryResult {
+  status: DeliveryStatus
+  /** of the new message, if delivered */
+  uid: number | undefined
+}
+
+const LOCKED = `with recipients as (
+    select r.user_id, r.prefix, octet_length(r.prefix) + $5::integer as octets
+    from unnest($2::bigint[], $3::bytea[]) as r (user_id, prefix)
+  ), locked as (
+    select m.user_id, m.octets, m.uid_validity, u.quota_octets
+    from maildrops m join users u on u.domain_id = $1 and u.user_id = m.user_id
+    where m.domain_id = $1 and m.user_id = any ($2::bigint[])
+    order by m.user_id for no key update of m
+  ), fitting as (
+    select l.user_id, r.octets, r.prefix, l.uid_validity
+    from locked l join recipients r on r.user_id = l.user_id
+    where l.quota_octets is null or l.octets + r.octets <= l.quota_octets
+  )`
+
+const TAKEN = `, taken as (
+    update maildrops m
+    set next_uid = m.next_uid + 1, message_count = m.message_count + 1, octets = m.octets + f.octets
+    from fitting f
+    where m.domain_id = $1 and m.user_id = f.user_id
+    returning m.user_id, m.next_uid - 1 as uid, f.octets, f.prefix,
+      null::text as unique_id, now() as received_at
+  )`
+
+// The ledger decides: a row that was there before means that this copy came in once, whatever
+// became of it. The unique-id is kept only where it can never meet another one of this maildrop.
+const TAKEN_IMPORTED = `, fresh as (
+    insert into imported (domain_id, user_id, digest, copy)
+    select $1, user_id, $7::bytea, $8::integer from fitting
+    on conflict do nothing
+    returning user_id
+  ), named as (
+    select f.user_id, f.octets, f.prefix, case
+      when $10::text ~ '^[!-.0-~]{1,70}$' and not starts_with($10::text, f.uid_validity || '.')
+        and not exists (select from messages o
+          where o.domain_id = $1 and o.user_id = f.user_id and o.unique_id = $10::text)
+        and not exists (select from trash o
+          where o.domain_id = $1 and o.user_id = f.user_id and o.unique_id = $10::text)
+      then $10::text end as unique_id
+    from fitting f join fresh on fresh.user_id = f.user_id
+  ), taken as (
+    update maildrops m
+    set next_uid = m.next_uid + 1, message_count = m.message_count + 1, octets = m.octets + f.octets,
+      has_unique_ids = m.has_unique_ids or f.unique_id is not null
+    from named f
+    where m.domain_id = $1 and m.user_id = f.user_id
+    returning m.user_id, m.next_uid - 1 as uid, f.octets, f.prefix, f.unique_id,
+      coalesce($9::timestamptz, now()) as received_at
+  )`
+
+// Nothing is written if nobody takes the message. A body that is there already is that of the
+// first run, which found some maildrops missing.
+const BODY_WITH_CONTENT = `, body as (
+    insert into bodies (domain_id, body_id, octets)
+    select $1, $4::uuid, $5::integer where exists (select 1 from taken)
+    on conflict (domain_id, body_id) do nothing
+  ), chunk as (
+    insert into body_chunks (domain_id, body_id, seq, data)
+    select $1, $4::uuid, 0, $6::bytea where exists (select 1 from taken) and $5::integer > 0
+    on conflict (domain_id, body_id, seq) do nothing
+  )`
+
+const BODY_COMPLETE = `, body as (
+    update bodies set octets = $5::integer
+    where domain_id = $1 and body_id = $4::uuid and $6::bytea is null
+      and exists (select 1 from taken)
+  )`
+
+const STORED = `, stored as (
+    insert into messages (domain_id, user_id, uid, octets, body_id, prefix, unique_id, received_at)
+    select $1, user_id, uid, octets, $4::uuid, prefix, unique_id, received_at from taken
+    returning user_id, uid
+  )`
+
+const OUTCOMES = `
+  select r.user_id, s.uid, l.user_id is not null`
+
+const OUTCOMES_FROM = `
+  from recipients r
+    left join locked l on l.user_id = r.user_id
+    left join stored s on s.user_id = r.user_id`
+
+const IS_KNOWN_IMPORT = `, f.user_id is not null or exists (
+    select from imported i where i.domain_id = $1 and i.user_id = r.user_id
+      and i.digest = $7::bytea and i.copy = $8::integer)`
+
+function delivering(name: string, body: string): Statement {
+  return { name, text: `${LOCKED}${TAKEN}${body}${STORED}${OUTCOMES}${OUTCOMES_FROM}` }
+}
+
+function importing(name: string, body: string): Statement {
+  const fitting = `
+    left join fitting f on f.user_id = r.user_id`
+  const outcomes = `${OUTCOMES}${IS_KNOWN_IMPORT}${OUTCOMES_FROM}${fitting}`
+  return { name, text: `${LOCKED}${TAKEN_IMPORTED}${body}${STORED}${outcomes}` }
+}
+
+export const DELIVER: Statement = delivering('deliver', BODY_WITH_CONTENT)
+export const DELIVER_CHUNKED: Statement = delivering('deliver-chunked', BODY_COMPLETE)
+export const IMPORT: Statement = importing('import', BODY_WITH_CONTENT)
+export const IMPORT_CHUNKED: Statement = importing('import-chunked', BODY_COMPLETE)
+
+/** LIMIT: a larger one would keep the pipeline's other sessions waiting. */
+const HOT_CONTENT_MAX_OCTETS = 65_536
+const HOT_RECIPIENTS_MAX = 50
+
+/**
+ * Makes the message exist in each recipient's maildrop that has room for it, or in none if it throws.
+ * @returns the outcome by userId, of every recipient
+ * @throws {Failure} STORAGE_CONFLICT if the body was swept or the user removed meanwhile: nothing
+ *   was delivered, the sender may try again; STORAGE_IN_DOUBT if nobody knows
+ */
+export async function deliver(
+  db: Database,
+  delivery: Delivery,
+): Promise<Map<number, DeliveryResult>> {
+  checkDelivery(delivery)
+  const results = await attempt(db, delivery, delivery.recipients)
+  const missing = delivery.recipients.filter(
+    ({ userId }) => results.get(userId)?.status === 'unknown-user',
+  )
+  if (missing.length === 0) return results
+  // No maildrop row: no user, or one to whom nobody has delivered and who never logged in.
+  const userIds = missing.map((recipient) => recipient.userId)
+  await db.hotOrBulk(MAKE_MAILDROPS, [delivery.domainId, encodeNumbers(userIds)])
+  for (const [userId, result] of await attempt(db, delivery, missing)) results.set(userId, result)
+  return results
+}
+
+function checkDelivery({ content, bodyOctets, recipients }: Delivery): void {
+  assert(recipients.length > 0, 'a delivery has recipients')
+  const userIds = new Set(recipients.map((recipient) => recipient.userId))
+  assert(userIds.size === recipients.length, 'each recipient is named once')
+  if (content === undefined) return
+  assert(content.length === bodyOctets, 'bodyOctets is the length of content')
+  assert(bodyOctets <= CHUNK_OCTETS, 'content is one chunk')
+}
+
+async function attempt(
+  db: Database,
+  delivery: Delivery,
+  recipients: readonly DeliveryRecipient[],
+): Promise<Map<number, DeliveryResult>> {
+  const { domainId, bodyId, bodyOctets, content, imported } = delivery
+  const values: unknown[] = [
+    domainId,
+    encodeNumbers(recipients.map((recipient) => recipient.userId)),
+    recipients.map((recipient) => recipient.prefix),
+    bodyId,
+    bodyOctets,
+    content ?? null,
+  ]
+  if (imported !== undefined) {
+    const receivedAt = imported.receivedAt?.toISOString() ?? null
+    values.push(imported.digest, imported.copy, receivedAt, imported.uniqueId ?? null)
+  }
+  const isSmall = bodyOctets <= HOT_CONTENT_MAX_OCTETS && recipients.length <= HOT_RECIPIENTS_MAX
+  const run = (): Promise<RawRow[]> => {
+    const statement = statementOf(delivery)
+    return isSmall ? db.hotOrBulk(statement, values) : db.bulk(statement, values)
+  }
+  const rows = await run()
+    .catch(async (error) => {
+      // Another import named a message alike while we waited for the maildrop: it is visible now.
+      if (constraintOf(error) === 'messages_unique_id_key') return await run()
+      throw error
+    })
+    .catch((error) => {
+      throw withoutReference(error)
+    })
+  return new Map(rows.map((row) => [decodeInt8(present(row, 0)), decodeResult(row)] as const))
+}
+
+function statementOf({ content, imported }: Delivery): Statement {
+  if (imported === undefined) return content === undefined ? DELIVER_CHUNKED : DELIVER
+  return content === undefined ? IMPORT_CHUNKED : IMPORT
+}
+
+function decodeResult(row: RawRow): DeliveryResult {
+  const [, uid, hasMaildrop, isKnownImport] = row
+  if (uid) return { status: 'delivered', uid: decodeInt4(uid) }
+  if (!(hasMaildrop && decodeBoolean(hasMaildrop)))
+    return { status: 'unknown-user', uid: undefined }
+  const isAlready = isKnownImport ? decodeBoolean(isKnownImport) : false
+  return { status: isAlready ? 'already-imported' : 'over-quota', uid: undefined }
+}
+
+/** foreign_key_violation: what the rows refer to (body, user, domain) was deleted meanwhile. */
+function withoutReference(error: unknown): unknown {
+  if (!isFailure(error, 'STORAGE_REFUSED') || sqlStateOf(error) !== '23503') return error
+  return new Failure('STORAGE_CONFLICT', `removed meanwhile: ${error.message}`, error.cause)
+}

@@ -1,0 +1,222 @@
+/**
+ * Exclusive access to a maildrop. The row in `sessions` is the lock (RFC 1939 §4), and QUIT's one
+ * statement is fenced by it: a session whose row was taken over, kicked or lost deletes nothing.
+ * Times are the database's; deadlines of nodes are in nodes.ts.
+ */
+import { isFailure } from '../base/failure.ts'
+import { FINGERPRINT_SQL } from './accounts.ts'
+import type { Database, Statement } from './database.ts'
+import { decodeBoolean, decodeInt4, decodeInt8, encodeNumbers, present } from './decode.ts'
+import type { RawRow } from './raw-connection.ts'
+
+/** The maildrop as a login finds it. The snapshot is what has a uid below `nextUid`. */
+export interface Counters {
+  messageCount: number
+  octets: number
+  nextUid: number
+  /** a message's derived unique-id is `<uidValidity>.<uid>` */
+  uidValidity: number
+  hasUniqueIds: boolean
+}
+
+export interface Lease {
+  domainId: number
+  userId: number
+  sessionId: string
+}
+
+export interface LeaseRequest extends Lease {
+  nodeId: string
+  /** their leases may be taken over: the dead, as a node that has just joined is on nobody's list */
+  deadNodeIds: readonly string[]
+  /** of the account that was verified */
+  fingerprint: string
+  /** address of the peer, for operators */
+  client: string
+}
+
+export type LeaseOutcome =
+  | { kind: 'acquired'; counters: Counters }
+  | { kind: 'in-use' }
+  | { kind: 'credential-changed' }
+
+export const ACQUIRE: Statement = {
+  name: 'lease-acquire',
+  text: `insert into sessions as s (domain_id, user_id, session_id, node_id, client, since)
+  select u.domain_id, u.user_id, $3::uuid, $4::uuid, $7::text, now()
+  from users u join domains d on d.domain_id = u.domain_id
+  where u.domain_id = $1 and d.domain_id = $1 and u.user_id = $2
+    and not u.suspended and not d.suspended and ${FINGERPRINT_SQL} = $6
+  on conflict (domain_id, user_id) do update
+    set session_id = excluded.session_id, node_id = excluded.node_id, client = excluded.client,
+      since = excluded.since
+    where s.node_id = any ($5::uuid[])
+  returning 1`,
+}
+
+// A statement of its own after ACQUIRE, so that it sees what the lease has waited for: read in the
+// same one, the counters would be those of before the QUIT that held the row.
+export const COUNTERS: Statement = {
+  name: 'lease-counters',
+  text: `select message_count, octets, next_uid, uid_validity, has_unique_ids
+  from maildrops where domain_id = $1 and user_id = $2`,
+}
+
+export const MAKE_MAILDROPS: Statement = {
+  name: 'maildrops-make',
+  text: `insert into maildrops (domain_id, user_id)
+  select u.domain_id, u.user_id from users u
+  where u.domain_id = $1 and u.user_id = any ($2::bigint[])
+  order by u.user_id
+  on conflict (domain_id, user_id) do nothing`,
+}
+
+export const CREDENTIAL_STANDS: Statement = {
+  name: 'lease-credential-stands',
+  text: `select exists (
+    select from users u join domains d on d.domain_id = u.domain_id
+    where u.domain_id = $1 and d.domain_id = $1 and u.user_id = $2
+      and not u.suspended and not d.suspended and ${FINGERPRINT_SQL} = $3)`,
+}
+
+export const RELEASE: Statement = {
+  name: 'lease-release',
+  text: `delete from sessions where domain_id = $1 and user_id = $2 and session_id = $3::uuid
+  returning 1`,
+}
+
+// All or nothing, and only while the lease is ours. The row in session_log is written by the same
+// transaction: by it a commit whose answer was lost is recognised.
+export const QUIT: Statement = {
+  name: 'lease-quit',
+  text: `with held as (
+    delete from sessions where domain_id = $1 and user_id = $2 and session_id = $3::uuid
+    returning 1
+  ), gone as (
+    delete from messages
+    where domain_id = $1 and user_id = $2 and uid = any ($4::integer[])
+      and exists (select 1 from held)
+    returning uid, octets, body_id, prefix, unique_id, received_at
+  ), kept as (
+    insert into trash (domain_id, user_id, uid, octets, body_id, prefix, unique_id, received_at,
+      session_id, deleted_at)
+    select $1, $2, uid, octets, body_id, prefix, unique_id, received_at, $3::uuid, now()
+    from gone
+  ), counted as (
+    update maildrops
+    set message_count = message_count - (select count(*) from gone)::integer,
+      octets = octets - (select coalesce(sum(octets), 0) from gone)::bigint
+    where domain_id = $1 and user_id = $2 and exists (select 1 from held)
+  ), logged as (
+    insert into session_log (domain_id, user_id, session_id, ended_at, deleted)
+    select $1, $2, $3::uuid, now(), (select count(*) from gone)::integer from held
+  )
+  select 1 from held`,
+}
+
+export const COMMITTED: Statement = {
+  name: 'lease-committed',
+  text: `select 1 from session_log
+  where domain_id = $1 and user_id = $2 and session_id = $3::uuid`,
+}
+
+/** LIMIT: a QUIT with more marks would keep the pipeline's other sessions waiting. */
+const HOT_DELETES_MAX = 200
+
+/**
+ * Takes the maildrop for a session, in one round trip. `in-use`: another session has it (or a row
+ * lock did not go away within 50 ms); `credential-changed`: since it was verified, the credential
+ * was changed or the user suspended or removed.
+ * @throws {Failure} after which the row may or may not be there: reconciling removes it
+ */
+export async function acquireLease(db: Database, request: LeaseRequest): Promise<LeaseOutcome> {
+  const { domainId, userId, sessionId, nodeId, deadNodeIds, fingerprint, client } = request
+  const dead = `{${deadNodeIds.join(',')}}`
+  const values = [domainId, userId, sessionId, nodeId, dead, fingerprint, client]
+  // Called for in one tick: sent together, carried out in this order.
+  const [lease, counters] = await Promise.allSettled([
+    db.hot(ACQUIRE, values),
+    db.hot(COUNTERS, [domainId, userId]),
+  ])
+  if (lease.status === 'rejected') {
+    if (isFailure(lease.reason, 'STORAGE_CONFLICT')) return { kind: 'in-use' }
+    throw lease.reason
+  }
+  if (lease.value.length === 0) return await explainRefusal(db, request)
+  if (counters.status === 'rejected') throw counters.reason
+  const [row] = counters.value
+  return {
+    kind: 'acquired',
+    counters: row ? decodeCounters(row) : await makeMaildrop(db, domainId, userId),
+  }
+}
+
+/** @returns false: the lease was no longer ours */
+export async function releaseLease(db: Database, lease: Lease): Promise<boolean> {
+  const { domainId, userId, sessionId } = lease
+  const rows = await db.hotOrBulk(RELEASE, [domainId, userId, sessionId])
+  return rows.length === 1
+}
+
+/**
+ * QUIT (RFC 1939 §6, UPDATE): deletes the marked messages and releases the lease, in one statement.
+ * With nothing marked it only releases the lease.
+ * @param uids of the marked messages
+ * @returns `fenced`: the lease was no longer ours and nothing was deleted
+ * @throws {Failure} STORAGE_IN_DOUBT: ask resolveCommit. Any other: nothing was deleted.
+ */
+export async function commitDeletes(
+  db: Database,
+  lease: Lease,
+  uids: Int32Array,
+): Promise<'committed' | 'fenced'> {
+  if (uids.length === 0) return (await releaseLease(db, lease)) ? 'committed' : 'fenced'
+  const values = [lease.domainId, lease.userId, lease.sessionId, encodeNumbers(uids)]
+  const rows =
+    uids.length <= HOT_DELETES_MAX ? await db.hotOrBulk(QUIT, values) : await db.bulk(QUIT, values)
+  return rows.length === 1 ? 'committed' : 'fenced'
+}
+
+/**
+ * What became of a QUIT whose answer was lost. Looking for the marked messages would lie while the
+ * old backend still waits for a lock; deleting the lease row waits for it.
+ * @throws {Failure} while the database is away or the QUIT still runs: ask again
+ */
+export async function resolveCommit(
+  db: Database,
+  lease: Lease,
+): Promise<'committed' | 'nothing-deleted'> {
+  const values = [lease.domainId, lease.userId, lease.sessionId]
+  const released = await db.bulk(RELEASE, values)
+  // The row was there, so that QUIT has not run; if it comes yet, it is fenced.
+  if (released.length === 1) return 'nothing-deleted'
+  const logged = await db.bulk(COMMITTED, values)
+  return logged.length === 1 ? 'committed' : 'nothing-deleted'
+}
+
+async function explainRefusal(db: Database, request: LeaseRequest): Promise<LeaseOutcome> {
+  const { domainId, userId, fingerprint } = request
+  const [row] = await db.hot(CREDENTIAL_STANDS, [domainId, userId, fingerprint])
+  const stands = row !== undefined && decodeBoolean(present(row, 0))
+  return { kind: stands ? 'in-use' : 'credential-changed' }
+}
+
+/** INSERT INTO users makes no maildrop; the first delivery or login does. */
+async function makeMaildrop(db: Database, domainId: number, userId: number): Promise<Counters> {
+  await db.hotOrBulk(MAKE_MAILDROPS, [domainId, encodeNumbers([userId])])
+  const [row] = await db.hot(COUNTERS, [domainId, userId])
+  // Removed in this moment: empty, and the session ends at the next heartbeat.
+  if (row === undefined)
+    return { messageCount: 0, octets: 0, nextUid: 1, uidValidity: 0, hasUniqueIds: false }
+  return decodeCounters(row)
+}
+
+function decodeCounters(row: RawRow): Counters {
+  return {
+    messageCount: decodeInt4(present(row, 0)),
+    octets: decodeInt8(present(row, 1)),
+    nextUid: decodeInt4(present(row, 2)),
+    uidValidity: decodeInt8(present(row, 3)),
+    hasUniqueIds: decodeBoolean(present(row, 4)),
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * The processes that serve. A node whose heartbeat is older than 30 s by the database's clock is
+ * dead, for good: its renewal is refused, its leases are anybody's. These statements are about
+ * nodes, so they look into sessions of all domains.
+ */
+import { FINGERPRINT_SQL } from './accounts.ts'
+import type { Database, Statement } from './database.ts'
+import { decodeBoolean, decodeText, decodeUuid, present } from './decode.ts'
+
+export interface Node {
+  nodeId: string
+  hostname: string
+  pid: number
+  version: string
+}
+
+/** A lease that this node has in the database, with what its user's row says now. */
+export interface NodeSession {
+  sessionId: string
+  /** differs from the session's own if the credential has changed since */
+  fingerprint: string
+  isSuspended: boolean
+}
+
+const DEAD_AFTER = `interval '30 s'`
+
+export const INSERT_NODE: Statement = {
+  name: 'node-insert',
+  text: 'insert into nodes (node_id, hostname, pid, version) values ($1, $2, $3, $4)',
+}
+
+export const RENEW: Statement = {
+  name: 'node-renew',
+  text: `update nodes set heartbeat_at = now()
+  where node_id = $1 and heartbeat_at > now() - ${DEAD_AFTER} returning 1`,
+}
+
+export const DELETE_LEASES: Statement = {
+  name: 'node-delete-leases',
+  text: 'delete from sessions where node_id = $1',
+}
+
+export const DELETE_NODE: Statement = {
+  name: 'node-delete',
+  text: `delete from nodes n where n.node_id = $1
+    and not exists (select from sessions s where s.node_id = n.node_id)`,
+}
+
+export const DEAD_NODES: Statement = {
+  name: 'nodes-dead',
+  text: `select node_id from nodes where heartbeat_at <= now() - ${DEAD_AFTER}`,
+}
+
+export const SWEEP_DEAD_LEASES: Statement = {
+  name: 'nodes-sweep-dead-leases',
+  text: `delete from sessions s using nodes n
+  where n.node_id = s.node_id and n.heartbeat_at <= now() - ${DEAD_AFTER}`,
+}
+
+// A minute: an acquire of a node that was removed a moment ago may still be under way.
+export const SWEEP_UNKNOWN_LEASES: Statement = {
+  name: 'nodes-sweep-unknown-leases',
+  text: `delete from sessions s
+  where s.since <= now() - interval '1 minute'
+    and not exists (select from nodes n where n.node_id = s.node_id)`,
+}
+
+export const SWEEP_DEAD_NODES: Statement = {
+  name: 'nodes-sweep',
+  text: `delete from nodes n where n.heartbeat_at <= now() - ${DEAD_AFTER}
+    and not exists (select from sessions s where s.node_id = n.node_id)`,
+}
+
+export const NODE_SESSIONS: Statement = {
+  name: 'node-sessions',
+  text: `select s.session_id, ${FINGERPRINT_SQL}, u.suspended or d.suspended
+  from sessions s
+    join users u on u.domain_id = s.domain_id and u.user_id = s.user_id
+    join domains d on d.domain_id = s.domain_id
+  where s.node_id = $1`,
+}
+
+export const DELETE_NODE_SESSIONS: Statement = {
+  name: 'node-sessions-delete',
+  text: `delete from sessions where node_id = $1 and session_id = any ($2::uuid[]) returning 1`,
+}
+
+export async function insertNode(db: Database, node: Node): Promise<void> {
+  await db.hot(INSERT_NODE, [node.nodeId, node.hostname, node.pid, node.version])
+}
+
+/** @returns false: this node counts as dead and must register anew, under another id */
+export async function renewNode(db: Database, nodeId: string): Promise<boolean> {
+  const rows = await db.hotOrBulk(RENEW, [nodeId])
+  return rows.length === 1
+}
+
+/** At a clean end, or for a child that died: its leases are free at once. */
+export async function deleteNode(db: Database, nodeId: string): Promise<void> {
+  await db.bulk(DELETE_LEASES, [nodeId])
+  await db.bulk(DELETE_NODE, [nodeId])
+}
+
+/** Whose leases may be taken over. */
+export async function selectDeadNodes(db: Database): Promise<string[]> {
+  const rows = await db.hot(DEAD_NODES, [])
+  return rows.map((row) => decodeUuid(present(row, 0)))
+}
+
+/** Leases of dead and of unknown nodes, then dead nodes that have no lease left. */
+export async function sweepNodes(db: Database): Promise<void> {
+  await db.bulk(SWEEP_DEAD_LEASES, [])
+  await db.bulk(SWEEP_UNKNOWN_LEASES, [])
+  await db.bulk(SWEEP_DEAD_NODES, [])
+}
+
+/** For reconciling. The session of a user who was removed is not in it: so it ends. */
+export async function selectNodeSessions(db: Database, nodeId: string): Promise<NodeSession[]> {
+  const rows = await db.bulk(NODE_SESSIONS, [nodeId])
+  return rows.map((row) => ({
+    sessionId: decodeUuid(present(row, 0)),
+    fingerprint: decodeText(present(row, 1)),
+    isSuspended: decodeBoolean(present(row, 2)),
+  }))
+}
+
+/** @returns how many rows there were: leases that no session of this node knows of */
+export async function deleteNodeSessions(
+  db: Database,
+  nodeId: string,
+  sessionIds: readonly string[],
+): Promise<number> {
+  if (sessionIds.length === 0) return 0
+  const rows = await db.bulk(DELETE_NODE_SESSIONS, [nodeId, `{${sessionIds.join(',')}}`])
+  return rows.length
+}

@@ -1,0 +1,98 @@
+/**
+ * What makes room: trash whose days are over, and bodies that no row names. Off the hot path, and
+ * safe against deliveries without locks of its own: the foreign keys decide. A body goes only when
+ * it is older than a day (a delivery writes the body first and the row last) and each in a
+ * statement of its own, so that one that is named after all is skipped alone.
+ */
+import { isFailure } from '../base/failure.ts'
+import type { Database, Statement } from './database.ts'
+import { decodeInt4, decodeUuid, present } from './decode.ts'
+import { sqlStateOf } from './sqlstate.ts'
+
+// Rows that somebody else purges or restores now are left to them.
+export const PURGE_TRASH: Statement = {
+  name: 'trash-purge',
+  text: `with old as (
+    select t.user_id, t.uid from trash t join domains d on d.domain_id = $1
+    where t.domain_id = $1 and t.deleted_at <= now() - make_interval(days => d.trash_days)
+    order by t.deleted_at limit $2
+    for update of t skip locked
+  )
+  delete from trash t using old o
+  where t.domain_id = $1 and t.user_id = o.user_id and t.uid = o.uid
+  returning t.body_id`,
+}
+
+const IS_UNNAMED = `b.created_at <= now() - interval '1 day'
+    and not exists (select from messages m where m.domain_id = $1 and m.body_id = b.body_id)
+    and not exists (select from trash t where t.domain_id = $1 and t.body_id = b.body_id)`
+
+export const UNNAMED_BODIES: Statement = {
+  name: 'bodies-unnamed',
+  text: `select b.body_id from bodies b where b.domain_id = $1 and ${IS_UNNAMED}
+  order by b.created_at limit $2`,
+}
+
+export const DELETE_BODY: Statement = {
+  name: 'body-delete',
+  text: `delete from bodies b where b.domain_id = $1 and b.body_id = $2::uuid and ${IS_UNNAMED}
+  returning 1`,
+}
+
+export const DOMAIN_IDS: Statement = {
+  name: 'domain-ids',
+  text: 'select domain_id from domains order by domain_id',
+}
+
+/**
+ * Removes trash that is older than the domain's trash_days, oldest first, and the bodies that were
+ * named by it alone.
+ * @param limit rows at most
+ * @returns how many rows went; fewer than `limit`: there are no more
+ */
+export async function purgeTrash(db: Database, domainId: number, limit: number): Promise<number> {
+  const rows = await db.bulk(PURGE_TRASH, [domainId, limit])
+  // After the commit: of two purges that remove the last two names of a body, the later one sees
+  // that nobody names it. What slips through is the sweep's.
+  const bodyIds = new Set(rows.map((row) => decodeUuid(present(row, 0))))
+  await deleteBodies(db, domainId, bodyIds)
+  return rows.length
+}
+
+/**
+ * Removes bodies older than a day that no message and no trash names: of broken deliveries, removed
+ * users, purges that met.
+ * @param limit bodies looked at, oldest first
+ * @returns how many were removed
+ */
+export async function sweepBodies(db: Database, domainId: number, limit: number): Promise<number> {
+  const rows = await db.bulk(UNNAMED_BODIES, [domainId, limit])
+  return await deleteBodies(
+    db,
+    domainId,
+    rows.map((row) => decodeUuid(present(row, 0))),
+  )
+}
+
+export async function selectDomainIds(db: Database): Promise<number[]> {
+  const rows = await db.bulk(DOMAIN_IDS, [])
+  return rows.map((row) => decodeInt4(present(row, 0)))
+}
+
+async function deleteBodies(
+  db: Database,
+  domainId: number,
+  bodyIds: Iterable<string>,
+): Promise<number> {
+  let deletedCount = 0
+  for (const bodyId of bodyIds) {
+    try {
+      deletedCount += (await db.bulk(DELETE_BODY, [domainId, bodyId])).length
+    } catch (error) {
+      // A delivery has named it while we looked, or holds it right now.
+      const isNamed = sqlStateOf(error) === '23503' || isFailure(error, 'STORAGE_CONFLICT')
+      if (!isNamed) throw error
+    }
+  }
+  return deletedCount
+}

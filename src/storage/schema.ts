@@ -1,0 +1,90 @@
+/**
+ * The tables as Kysely sees them; migrations/ is their documentation. Only ordinary (text) queries
+ * use these types: bigint columns arrive as numbers (all stay below 2^53), timestamps as Date.
+ */
+import type { Generated } from 'kysely'
+
+export interface Tables {
+  domains: {
+    domain_id: Generated<number>
+    name: string
+    suspended: Generated<boolean>
+    trash_days: Generated<number>
+    created_at: Generated<Date>
+  }
+  users: {
+    domain_id: number
+    user_id: Generated<number>
+    local_part: string
+    password_hash: string | null
+    apop_secret: Buffer | null
+    suspended: Generated<boolean>
+    quota_octets: number | null
+    created_at: Generated<Date>
+  }
+  maildrops: {
+    domain_id: number
+    user_id: number
+    message_count: Generated<number>
+    octets: Generated<number>
+    next_uid: Generated<number>
+    uid_validity: Generated<number>
+    has_unique_ids: Generated<boolean>
+  }
+  bodies: {
+    domain_id: number
+    body_id: string
+    octets: number | null
+    created_at: Generated<Date>
+  }
+  body_chunks: { domain_id: number; body_id: string; seq: number; data: Buffer }
+  messages: {
+    domain_id: number
+    user_id: number
+    uid: number
+    octets: number
+    body_id: string
+    prefix: Generated<Buffer>
+    unique_id: string | null
+    received_at: Generated<Date>
+  }
+  trash: {
+    domain_id: number
+    user_id: number
+    uid: number
+    octets: number
+    body_id: string
+    prefix: Generated<Buffer>
+    unique_id: string | null
+    received_at: Date
+    session_id: string
+    deleted_at: Date
+  }
+  sessions: {
+    domain_id: number
+    user_id: number
+    session_id: string
+    node_id: string
+    client: string
+    since: Date
+  }
+  nodes: {
+    node_id: string
+    hostname: string
+    pid: number
+    version: string
+    started_at: Generated<Date>
+    heartbeat_at: Generated<Date>
+  }
+  session_log: {
+    domain_id: number
+    user_id: number
+    session_id: string
+    ended_at: Date
+    deleted: number
+  }
+  imported: { domain_id: number; user_id: number; digest: Buffer; copy: number }
+  schema_requirements: { migration: string; lowest_node_version: string }
+  /** Kysely's own record of what has been applied. */
+  schema_migrations: { name: string; timestamp: string }
+}

@@ -1,0 +1,224 @@
+/**
+ * Users, for those who manage them: ordinary queries through Kysely on the small text pool. What a
+ * login or a delivery needs of a user is in accounts.ts. A changed credential and a suspension end
+ * the user's live session in the same transaction, by deleting its row; a login that slips in
+ * between is ended by its node's next heartbeat, which sees the changed fingerprint.
+ */
+import { type ExpressionBuilder, sql } from 'kysely'
+import type { Database } from '../database.ts'
+import type { Tables } from '../schema.ts'
+
+export interface UserRow {
+  domainId: number
+  userId: number
+  localPart: string
+  passwordScheme: 'argon2id' | 'bcrypt' | undefined
+  hasApop: boolean
+  isSuspended: boolean
+  quotaOctets: number | undefined
+  createdAt: Date
+  messageCount: number
+  octets: number
+  hasSession: boolean
+}
+
+export interface NewUser {
+  localPart: string
+  passwordHash: string | undefined
+  quotaOctets: number | undefined
+}
+
+/**
+ * @param sealApop makes what apop_secret holds; it is bound to the user's id, which is known only
+ *   when the row is there, so the row is completed in the same transaction
+ * @returns userId
+ */
+export function insertUser(
+  db: Database,
+  domainId: number,
+  user: NewUser,
+  sealApop: ((userId: number) => Buffer) | undefined,
+): Promise<number> {
+  return db.kysely.transaction().execute(async (trx) => {
+    const row = await trx
+      .insertInto('users')
+      .values(toRow(domainId, user))
+      .returning('user_id')
+      .executeTakeFirstOrThrow()
+    const userId = Number(row.user_id)
+    if (sealApop !== undefined)
+      await trx
+        .updateTable('users')
+        .set({ apop_secret: sealApop(userId) })
+        .where('domain_id', '=', domainId)
+        .where('user_id', '=', userId)
+        .execute()
+    return userId
+  })
+}
+
+/** @returns the local parts that were inserted, as given; the others exist already */
+export async function insertUsers(
+  db: Database,
+  domainId: number,
+  users: readonly NewUser[],
+): Promise<Set<string>> {
+  const rows = await db.kysely
+    .insertInto('users')
+    .values(users.map((user) => toRow(domainId, user)))
+    .onConflict((conflict) => conflict.doNothing())
+    .returning('local_part')
+    .execute()
+  return new Set(rows.map((row) => row.local_part))
+}
+
+/** Those of `localParts` that are taken, in lower case. */
+export async function selectTakenLocalParts(
+  db: Database,
+  domainId: number,
+  localParts: readonly string[],
+): Promise<Set<string>> {
+  const wanted = localParts.map((localPart) => localPart.toLowerCase())
+  const rows = await db.kysely
+    .selectFrom('users')
+    .select(sql<string>`lower(local_part)`.as('name'))
+    .where('domain_id', '=', domainId)
+    .where(sql<boolean>`lower(local_part) = any(${wanted}::text[])`)
+    .execute()
+  return new Set(rows.map((row) => row.name))
+}
+
+export async function selectUser(
+  db: Database,
+  domainId: number,
+  localPart: string,
+): Promise<UserRow | undefined> {
+  const row = await users(db, domainId)
+    .where(sql<boolean>`lower(u.local_part) = ${localPart.toLowerCase()}`)
+    .executeTakeFirst()
+  return row && toUser(row)
+}
+
+/** All users of a domain, in the order of their names. */
+export async function selectUserList(db: Database, domainId: number): Promise<UserRow[]> {
+  const rows = await users(db, domainId).orderBy(sql`lower(u.local_part)`).execute()
+  return rows.map(toUser)
+}
+
+export async function updateUserSuspended(
+  db: Database,
+  domainId: number,
+  userId: number,
+  isSuspended: boolean,
+): Promise<void> {
+  await updateUser(db, domainId, userId, { suspended: isSuspended }, isSuspended)
+}
+
+/** What is undefined stays as it is. */
+export async function updateUserCredentials(
+  db: Database,
+  domainId: number,
+  userId: number,
+  credentials: { passwordHash: string | undefined; apopSecret: Buffer | null | undefined },
+): Promise<void> {
+  const { passwordHash, apopSecret } = credentials
+  const change = {
+    ...(passwordHash === undefined ? {} : { password_hash: passwordHash }),
+    ...(apopSecret === undefined ? {} : { apop_secret: apopSecret }),
+  }
+  await updateUser(db, domainId, userId, change, true)
+}
+
+export async function updateUserQuota(
+  db: Database,
+  domainId: number,
+  userId: number,
+  quotaOctets: number | undefined,
+): Promise<void> {
+  await updateUser(db, domainId, userId, { quota_octets: quotaOctets ?? null }, false)
+}
+
+/** With messages and trash, by the function that docs/sql.md documents. */
+export async function deleteUser(db: Database, address: string): Promise<void> {
+  await sql`select remove_user(${address})`.execute(db.kysely)
+}
+
+interface Change {
+  suspended?: boolean
+  password_hash?: string
+  apop_secret?: Buffer | null
+  quota_octets?: number | null
+}
+
+async function updateUser(
+  db: Database,
+  domainId: number,
+  userId: number,
+  change: Change,
+  endsSession: boolean,
+): Promise<void> {
+  await db.kysely.transaction().execute(async (trx) => {
+    await trx
+      .updateTable('users')
+      .set(change)
+      .where('domain_id', '=', domainId)
+      .where('user_id', '=', userId)
+      .execute()
+    if (endsSession)
+      await trx
+        .deleteFrom('sessions')
+        .where('domain_id', '=', domainId)
+        .where('user_id', '=', userId)
+        .execute()
+  })
+}
+
+function users(db: Database, domainId: number) {
+  const hasSession = (eb: ExpressionBuilder<Tables & { u: Tables['users'] }, 'u'>) =>
+    eb.exists(
+      eb
+        .selectFrom('sessions as s')
+        .select('s.user_id')
+        .where('s.domain_id', '=', domainId)
+        .whereRef('s.user_id', '=', 'u.user_id'),
+    )
+  return db.kysely
+    .selectFrom('users as u')
+    .leftJoin('maildrops as m', (join) =>
+      join.onRef('m.domain_id', '=', 'u.domain_id').onRef('m.user_id', '=', 'u.user_id'),
+    )
+    .select(['u.domain_id', 'u.user_id', 'u.local_part', 'u.suspended', 'u.quota_octets'])
+    .select(['u.created_at', 'm.message_count', 'm.octets'])
+    .select(sql<string | null>`left(u.password_hash, 2)`.as('hash_start'))
+    .select(sql<boolean>`u.apop_secret is not null`.as('has_apop'))
+    .select((eb) => hasSession(eb as never).as('has_session'))
+    .where('u.domain_id', '=', domainId)
+}
+
+type SelectedUser = Awaited<ReturnType<ReturnType<typeof users>['execute']>>[number]
+
+function toUser(row: SelectedUser): UserRow {
+  return {
+    domainId: row.domain_id,
+    userId: Number(row.user_id),
+    localPart: row.local_part,
+    passwordScheme:
+      row.hash_start === null ? undefined : row.hash_start === '$a' ? 'argon2id' : 'bcrypt',
+    hasApop: row.has_apop,
+    isSuspended: row.suspended,
+    quotaOctets: row.quota_octets === null ? undefined : Number(row.quota_octets),
+    createdAt: row.created_at,
+    messageCount: Number(row.message_count ?? 0),
+    octets: Number(row.octets ?? 0),
+    hasSession: Boolean(row.has_session),
+  }
+}
+
+function toRow(domainId: number, user: NewUser) {
+  return {
+    domain_id: domainId,
+    local_part: user.localPart,
+    password_hash: user.passwordHash ?? null,
+    quota_octets: user.quotaOctets ?? null,
+  }
+}

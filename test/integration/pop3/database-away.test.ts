@@ -1,0 +1,76 @@
+/** A database that is away is told as such: [SYS/TEMP], never an empty maildrop, never a false +OK. */
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { putMessage } from '../../support/mail.ts'
+import { Pop3Client } from '../../support/pop3-client.ts'
+import { startTestNode, type TestNode } from '../../support/pop3-node.ts'
+import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
+import { TcpProxy } from '../../support/tcp-proxy.ts'
+
+let database: TestDatabase
+let proxy: TcpProxy
+let node: TestNode
+
+beforeEach(async () => {
+  database = await openTestDatabase()
+  const url = new URL(database.url)
+  proxy = await TcpProxy.open(Number(url.port))
+  url.hostname = '127.0.0.1'
+  url.port = String(proxy.port)
+  node = await startTestNode({ url: url.toString() })
+  const user = await addUser(database.db, 'alice@example.test', { password: 'secret' })
+  for (const text of ['one', 'two'])
+    await putMessage(database.db, user.domainId, [user.userId], `A: b\r\n\r\n${text}\r\n`)
+})
+
+afterEach(async () => {
+  await node.stop()
+  await proxy.close()
+  await database.close()
+})
+
+test('a login is told [SYS/TEMP], and works when the database is back', async () => {
+  proxy.cut(true)
+  const client = await Pop3Client.connect(node.address)
+  expect(await client.line()).toMatch(/^\+OK/)
+  await client.ask('USER alice@example.test')
+  expect(await client.ask('PASS secret')).toMatch(/^-ERR \[SYS\/TEMP\]/)
+  await client.ask('USER nobody@example.test')
+  expect(await client.ask('PASS secret')).toMatch(/^-ERR \[SYS\/TEMP\]/)
+  proxy.heal()
+  await client.ask('USER alice@example.test')
+  expect(await client.ask('PASS secret')).toMatch(/^\+OK/)
+  expect(await client.ask('STAT')).toMatch(/^\+OK 2 /)
+  await client.ask('QUIT')
+})
+
+test.each(['LIST', 'UIDL', 'LIST 1', 'UIDL 2', 'RETR 1', 'TOP 1 0', 'DELE 1'])(
+  '%s is told [SYS/TEMP] and works when the database is back',
+  async (command) => {
+    const client = await Pop3Client.login(node.address, 'alice@example.test', 'secret')
+    proxy.cut(true)
+    expect(await client.ask(command)).toMatch(/^-ERR \[SYS\/TEMP\]/)
+    expect(await client.ask('STAT')).toMatch(/^\+OK 2 /)
+    proxy.heal()
+    const { status, raw } = await (command === 'LIST' || command === 'UIDL'
+      ? client.askMulti(command)
+      : { status: await client.ask('NOOP'), raw: Buffer.from('1 \r\n2 \r\n') })
+    expect(status).toMatch(/^\+OK/)
+    expect(raw.toString()).toMatch(/^1 [^\r]*\r\n2 [^\r]*\r\n$/)
+    client.socket.destroy()
+    await client.closed
+  },
+)
+
+test('away and back is logged once each, and without the password of the database', async () => {
+  proxy.cut(true)
+  await node.keeper.beat()
+  await node.keeper.beat()
+  proxy.heal()
+  await node.keeper.beat()
+  await node.keeper.beat()
+  const lines = node.logged.join('')
+  expect(lines.match(/the database does not answer/g)).toHaveLength(1)
+  expect(lines.match(/the database is back/g)).toHaveLength(1)
+  const { password } = new URL(database.url)
+  if (password !== '') expect(lines).not.toContain(password)
+})

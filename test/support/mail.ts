@@ -1,0 +1,50 @@
+/** Puts mail into a maildrop as a delivery does, without the LMTP dialogue around it. */
+import { randomUUID } from 'node:crypto'
+import { CHUNK_OCTETS, insertBody, insertChunk } from '../../src/storage/bodies.ts'
+import type { Database } from '../../src/storage/database.ts'
+import { deliver } from '../../src/storage/deliveries.ts'
+
+/** @param content the message as stored: CRLF lines; the same body for all users */
+export async function putMessage(
+  db: Database,
+  domainId: number,
+  userIds: readonly number[],
+  content: Buffer | string,
+): Promise<{ bodyId: string; uids: number[] }> {
+  const body = Buffer.from(content as string, 'latin1')
+  const bodyId = randomUUID()
+  const isSmall = body.length <= CHUNK_OCTETS
+  if (!isSmall) {
+    await insertBody(db, domainId, bodyId)
+    for (let seq = 0; seq * CHUNK_OCTETS < body.length; seq++) {
+      const chunk = body.subarray(seq * CHUNK_OCTETS, (seq + 1) * CHUNK_OCTETS)
+      await insertChunk(db, domainId, bodyId, seq, chunk)
+    }
+  }
+  const results = await deliver(db, {
+    domainId,
+    bodyId,
+    bodyOctets: body.length,
+    content: isSmall ? body : undefined,
+    recipients: userIds.map((userId) => ({ userId, prefix: Buffer.alloc(0) })),
+  })
+  return {
+    bodyId,
+    uids: userIds.map((userId) => {
+      const uid = results.get(userId)?.uid
+      if (uid === undefined) throw new Error(`not delivered: ${results.get(userId)?.status}`)
+      return uid
+    }),
+  }
+}
+
+/** Lines of numbered text, some of them beginning with a dot, of at least `octets`. */
+export function longMessage(octets: number): Buffer {
+  const line = (i: number) => `${i % 7 === 0 ? '.' : ''}line ${i} ${'x'.repeat(60)}\r\n`
+  const lines = ['Subject: long\r\n\r\n']
+  for (let i = 0, size = 17; size < octets; i++) {
+    lines.push(line(i))
+    size += lines[lines.length - 1]?.length ?? 0
+  }
+  return Buffer.from(lines.join(''), 'latin1')
+}

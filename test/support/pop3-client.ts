@@ -1,0 +1,122 @@
+/**
+ * A POP3 client for tests that sees every octet: it waits for what the server says, never for time.
+ */
+import { connect, type Socket } from 'node:net'
+
+export class Pop3Client {
+  readonly socket: Socket
+  /** Resolves when the connection is closed, with whatever was not read. */
+  readonly closed: Promise<Buffer>
+  #buffer = Buffer.alloc(0)
+  #wake: (() => void) | undefined
+  #isClosed = false
+
+  private constructor(socket: Socket) {
+    this.socket = socket
+    socket.on('data', (chunk: Buffer) => {
+      this.#buffer = Buffer.concat([this.#buffer, chunk])
+      this.#wake?.()
+    })
+    socket.on('error', () => undefined)
+    this.closed = new Promise((resolve) => {
+      socket.once('close', () => {
+        this.#isClosed = true
+        this.#wake?.()
+        resolve(this.#buffer)
+      })
+    })
+  }
+
+  /** @param address `host:port`; the greeting is read by `line()` */
+  static async connect(address: string): Promise<Pop3Client> {
+    const [host, port] = address.split(':')
+    const socket = connect(Number(port), host)
+    const client = new Pop3Client(socket)
+    await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))
+    return client
+  }
+
+  /** Connected, greeted and logged in. */
+  static async login(address: string, user: string, password: string): Promise<Pop3Client> {
+    const client = await Pop3Client.connect(address)
+    await client.line()
+    await client.ask(`USER ${user}`)
+    const reply = await client.ask(`PASS ${password}`)
+    if (!reply.startsWith('+OK')) throw new Error(reply)
+    return client
+  }
+
+  send(text: string): void {
+    this.socket.write(text, 'latin1')
+  }
+
+  /** Sends one command, reads one line. */
+  async ask(command: string): Promise<string> {
+    this.send(`${command}\r\n`)
+    return this.line()
+  }
+
+  /** Sends one command, reads its multi-line reply: status line and the octets up to the terminator. */
+  async askMulti(command: string): Promise<{ status: string; raw: Buffer }> {
+    const status = await this.ask(command)
+    if (!status.startsWith('+OK')) return { status, raw: Buffer.alloc(0) }
+    await this.#has(3)
+    if (this.#buffer.subarray(0, 3).toString() === '.\r\n') {
+      this.#take(3)
+      return { status, raw: Buffer.alloc(0) }
+    }
+    const end = await this.#find('\r\n.\r\n')
+    const raw = this.#take(end + 2)
+    this.#take(3)
+    return { status, raw }
+  }
+
+  /** A message as RETR gave it, its dots unstuffed. */
+  async retrieve(command: string): Promise<Buffer> {
+    const { status, raw } = await this.askMulti(command)
+    if (!status.startsWith('+OK')) throw new Error(status)
+    return Buffer.from(raw.toString('latin1').replace(/(^|\r\n)\./g, '$1'), 'latin1')
+  }
+
+  /** One line without its CRLF. Throws if the connection closes before. */
+  async line(): Promise<string> {
+    const end = await this.#find('\r\n')
+    return this.#take(end + 2)
+      .subarray(0, end)
+      .toString('latin1')
+  }
+
+  async #has(octets: number): Promise<boolean> {
+    while (this.#buffer.length < octets) {
+      if (this.#isClosed) return false
+      await this.#more()
+    }
+    return true
+  }
+
+  async #find(text: string): Promise<number> {
+    let from = 0
+    for (;;) {
+      const at = this.#buffer.indexOf(text, from, 'latin1')
+      if (at >= 0) return at
+      if (this.#isClosed) throw new Error(`closed after: ${this.#buffer.toString('latin1')}`)
+      from = Math.max(0, this.#buffer.length - text.length)
+      await this.#more()
+    }
+  }
+
+  #more(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = () => {
+        this.#wake = undefined
+        resolve()
+      }
+    })
+  }
+
+  #take(octets: number): Buffer {
+    const taken = this.#buffer.subarray(0, octets)
+    this.#buffer = this.#buffer.subarray(octets)
+    return taken
+  }
+}

@@ -1,0 +1,34 @@
+/**
+ * Three projects: `main` is `npm test` and needs nothing but Node, `interop` needs foreign mail
+ * clients (.ci/run installs them), `tidy` checks the house rules.
+ */
+import { defineConfig } from 'vitest/config'
+
+const postgres = ['test/support/postgres-setup.ts']
+
+export default defineConfig({
+  test: {
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'main',
+          include: ['test/{unit,dialogs,conformance,fuzz,integration,cluster,tidy}/**/*.test.ts'],
+          globalSetup: postgres,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'interop',
+          include: ['test/interop/**/*.test.ts'],
+          globalSetup: postgres,
+          testTimeout: 120_000,
+        },
+      },
+      { extends: true, test: { name: 'tidy', include: ['test/tidy/**/*.test.ts'] } },
+    ],
+  },
+})
