@@ -214,6 +214,7 @@ class PostmasterKeeper {
         if (isStopping()) break
         try {
           postmaster = await this.#startOnce(first.port)
+          this.#log.info({ postmaster: postmaster.pid }, 'PostgreSQL is back')
           waitMs = RESTART_MIN_MS
         } catch (error) {
           this.#log.error({ error }, 'PostgreSQL does not start')

@@ -1,6 +1,6 @@
 /**
- * The seam of every protocol room: a dialogue with one peer, without I/O. The owner pushes bytes in,
- * pulls actions until `undefined`, and answers the action that asked for an outcome.
+ * The seam of every protocol room: a dialogue with one peer, without I/O. The owner pushes bytes
+ * in, pulls actions until `undefined`, and answers the action that asked for an outcome.
  *
  * While an outcome is owed `next()` is undefined. That alone gives correct pipelining (the next
  * command is not looked at before the answer to this one is complete) and back-pressure on input
@@ -13,7 +13,9 @@ export interface Session<Action, Outcome> {
   next(): Action | undefined
   /** The answer to the last action that asked for one. */
   resume(outcome: Outcome): void
-  /** The peer went away, was idle too long, or the node drains; pull `next()` once more after it. */
+  /**
+   * The peer went away, was idle too long, or the node drains; pull `next()` once more after it.
+   */
   end(reason: EndReason): void
 }
 

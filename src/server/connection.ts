@@ -36,6 +36,8 @@ export class Pop3Connection implements Connection {
   readonly #log: Log
   readonly #writer: MessageWriter
   #maildrop: Maildrop | undefined
+  /** Address of who logged in, for the log. */
+  #user: string | undefined
   /** Work in flight whose outcome is owed to the session. */
   #work: Promise<void> | undefined
   #isInputOver = false
@@ -89,10 +91,18 @@ export class Pop3Connection implements Connection {
     this.#pump()
   }
 
-  /** Autologout: of a silent peer, and of one that has stopped reading (RFC 1939 §3). */
+  /**
+   * Autologout: of a silent peer, and of one that has stopped reading (RFC 1939 §3). What takes long
+   * because our own database does is not the peer's silence.
+   */
   #expire(): void {
+    const isPeerStuck = this.#isClosing || this.#socket.writableLength > 0
+    if (!isPeerStuck && this.#work !== undefined) {
+      this.#socket.setTimeout(this.#context.autologoutMs)
+      return
+    }
     this.#closeReason = 'idle'
-    if (this.#work !== undefined || this.#socket.writableLength > 0) this.#socket.destroy()
+    if (isPeerStuck) this.#socket.destroy()
     else this.end('idle')
   }
 
@@ -192,6 +202,7 @@ export class Pop3Connection implements Connection {
     if (result.kind === 'in-use') return { kind: 'login-refused', reason: 'in-use' }
     if (result.kind !== 'opened') return { kind: 'login-refused', reason: 'bad-credentials' }
     this.#maildrop = result.maildrop
+    this.#user = `${account.localPart}@${account.domainName}`
     const { counters, uidPrefix } = result.maildrop
     return {
       kind: 'opened',
@@ -235,11 +246,14 @@ export class Pop3Connection implements Connection {
   #close(reason: string): void {
     this.#isClosing = true
     this.#closeReason = reason
-    this.#socket.end()
+    // The wait for the peer's FIN begins when our last octet has left; until then it may be slow.
+    this.#socket.end(() => this.#linger())
     // Octets that a peer still sends are read and dropped: unread ones would turn our FIN into a reset,
     // which can take the last reply with it.
     this.#socket.removeAllListeners('data').resume()
-    this.#socket.setTimeout(0)
+  }
+
+  #linger(): void {
     const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS)
     this.#socket.once('close', () => clearTimeout(timer))
   }
@@ -248,13 +262,11 @@ export class Pop3Connection implements Connection {
     this.#writer.abandon()
     await this.#work
     await this.#maildrop?.close()
-    const { lease } = this.#maildrop ?? {}
     this.#log.info(
       {
         client: this.#client,
-        session: lease?.sessionId,
-        domain: lease?.domainId,
-        user: lease?.userId,
+        session: this.#maildrop?.lease.sessionId,
+        user: this.#user,
         reason: this.#closeReason,
         retrieved: this.#writer.messageCount,
         octets: this.#writer.octets,

@@ -11,9 +11,6 @@ import { SMTPConnection } from 'smtp-server/lib/smtp-connection.js'
 import type { Connection } from './listener.ts'
 import type { LmtpTransaction } from './lmtp-transaction.ts'
 
-/** LIMIT: connections of one worker; an MTA keeps some dozens open (Postfix: 20 a destination). */
-const CONNECTIONS_MAX = 500
-
 /** RFC 3463: class, subject, detail. */
 const ENHANCED_CODE = /^[245]\.\d{1,3}\.\d{1,3} /
 
@@ -41,7 +38,8 @@ export class LmtpConnection extends SMTPConnection implements Connection {
 
   override init(): void {
     this._setListeners(() => {
-      if (this._server.connections.size > CONNECTIONS_MAX)
+      const { connections, options } = this._server
+      if (connections.size > (options.maxClients ?? Number.POSITIVE_INFINITY))
         this.send(421, '4.3.2 too many connections, try again later', false)
       else this.connectionReady()
     })

@@ -32,10 +32,14 @@ export interface LmtpServerOptions {
   messageMaxOctets: number
   /** What time it is, for Received; the system's clock if left out. */
   clock?: () => Date
+  /** Silence after which a connection is closed. RFC 5321 §4.5.3.2.7 wants five minutes or more. */
+  idleTimeoutMs?: number
+  /** LIMIT: of this worker; an MTA keeps some dozens open (Postfix: 20 for a destination). */
+  connectionsMax?: number
 }
 
-/** RFC 5321 §4.5.3.2.7: five minutes at least. */
 const IDLE_TIMEOUT_MS = 300_000
+const CONNECTIONS_MAX = 500
 
 /** LIMIT: RFC 5321 §4.5.3.1.4 has 512, extensions and long addresses need more; 256 kept in reserve. */
 const COMMAND_MAX_OCTETS = 2_048
@@ -54,7 +58,7 @@ const DISABLED_COMMANDS = [
 
 export async function startLmtpServer(options: LmtpServerOptions): Promise<RunningServer> {
   const context: TransactionContext = { ...options, clock: options.clock ?? (() => new Date()) }
-  const protocol = new LmtpProtocol(context)
+  const protocol = new LmtpProtocol(context, options)
   const overTcp = new Listener((socket) => {
     const address = clientOf(socket)
     return protocol.accept(socket, {
@@ -84,7 +88,7 @@ class LmtpProtocol {
   readonly #server: SMTPServer
   readonly #connections = new WeakMap<SMTPServerSession, LmtpConnection>()
 
-  constructor(context: TransactionContext) {
+  constructor(context: TransactionContext, options: LmtpServerOptions) {
     this.#context = context
     this.#server = new SMTPServer({
       lmtp: true,
@@ -96,7 +100,8 @@ class LmtpProtocol {
       disableReverseLookup: true,
       // LENIENT: senders of the old world ("name.@example.com") are the MTA's business, not ours
       lenientAddressParsing: true,
-      socketTimeout: IDLE_TIMEOUT_MS,
+      socketTimeout: options.idleTimeoutMs ?? IDLE_TIMEOUT_MS,
+      maxClients: options.connectionsMax ?? CONNECTIONS_MAX,
       maxCommandLength: COMMAND_MAX_OCTETS,
       logger: false,
       onConnect: (session, done) => {

@@ -47,6 +47,7 @@ export class Database {
   readonly kysely: Kysely<Tables>
   readonly #hotConfig: ClientConfig
   readonly #bulkPool: Pool
+  readonly #textPool: Pool
   readonly #log: Log | undefined
   #hotClient: Promise<RawClient> | undefined
   #isClosed = false
@@ -68,8 +69,10 @@ export class Database {
       query_timeout: BULK_QUERY_TIMEOUT_MS,
       lock_timeout: BULK_LOCK_TIMEOUT_MS,
     })
-    const textPool = this.#openPool({ ...config, max: kyselyMax, types: { getTypeParser } })
-    this.kysely = new Kysely({ dialect: new PostgresDialect({ pool: withFailures(textPool) }) })
+    this.#textPool = this.#openPool({ ...config, max: kyselyMax, types: { getTypeParser } })
+    this.kysely = new Kysely({
+      dialect: new PostgresDialect({ pool: withFailures(this.#textPool) }),
+    })
   }
 
   /**
@@ -86,8 +89,7 @@ export class Database {
       return await client.selectRows(statement.name, statement.text, values)
     } catch (error) {
       const failure = toFailure(error, 'sent')
-      // A pooler that lost a statement, or a plan of before a migration: a fresh connection cures it.
-      if (isStale(failure)) this.#dropHot(connecting)
+      if (isUnusable(failure)) this.#dropHot(connecting)
       throw failure
     }
   }
@@ -107,7 +109,7 @@ export class Database {
       return await raw.selectRows(statement.name, statement.text, values)
     } catch (error) {
       const failure = toFailure(error, 'sent')
-      if (isStale(failure) || sqlStateOf(failure) === undefined) broken ??= failure
+      if (isUnusable(failure)) broken ??= failure
       throw failure
     } finally {
       client.removeListener('error', noteError)
@@ -139,7 +141,8 @@ export class Database {
     if (this.#isClosed) return
     this.#isClosed = true
     const hot = this.#hotClient?.then((client) => client.end()).catch(() => undefined)
-    await Promise.all([hot, this.#bulkPool.end(), this.kysely.destroy()])
+    // Not kysely.destroy(): what is asked for later would then fail otherwise than everywhere else.
+    await Promise.all([hot, this.#bulkPool.end(), this.#textPool.end()])
   }
 
   #connectHot(): Promise<RawClient> {
@@ -214,9 +217,19 @@ function connectionConfig(options: DatabaseOptions): ClientConfig {
   }
 }
 
-function isStale(failure: Failure): boolean {
+/**
+ * Whether a fresh connection is needed: this one broke (its end may not have been noticed yet), a
+ * pooler has lost our prepared statement, a plan is of before a migration, or the server is a standby.
+ */
+function isUnusable(failure: Failure): boolean {
   const sqlState = sqlStateOf(failure)
-  return sqlState === '26000' || sqlState === '0A000' || sqlState === '25006'
+  return (
+    failure.code === 'STORAGE_IN_DOUBT' ||
+    sqlState === undefined ||
+    sqlState === '26000' ||
+    sqlState === '0A000' ||
+    sqlState === '25006'
+  )
 }
 
 const OID_INT8 = 20
@@ -241,7 +254,9 @@ function withFailures(pool: Pool): PostgresPool {
         try {
           return await client.query(text, values)
         } catch (error) {
-          throw toFailure(error, 'sent')
+          const failure = toFailure(error, 'sent')
+          if (isUnusable(failure)) broken ??= failure
+          throw failure
         }
       }
       return {

@@ -1,9 +1,9 @@
 /**
- * Reads `.dialog` files: conversations written as RFC 1939 writes them, with the maildrop they need.
- * README.md beside this file describes the format. Pure: text in, values out.
+ * Reads `.dialog` files: conversations written as RFC 1939 writes them, with the maildrop they
+ * need. README.md beside this file describes the format. Pure: text in, values out.
  */
 
-export type Step =
+type Step =
   | { kind: 'client'; octets: Buffer }
   | { kind: 'line'; text: string }
   | { kind: 'pattern'; pattern: RegExp }
@@ -17,13 +17,13 @@ export type Step =
 
 export type EventName = 'drain' | 'idle' | 'lease-lost' | 'deliver' | 'remove'
 
-export interface FixtureMessage {
+interface FixtureMessage {
   content: Buffer
   uniqueId: string | undefined
 }
 
 /** `what` failed; `detail` says how, where there are several ways. */
-export interface Fault {
+interface Fault {
   what: 'login' | 'list' | 'unique-ids' | 'retrieve' | 'commit'
   detail: string
 }
@@ -89,11 +89,11 @@ export function parseDialogs(fileName: string, text: string): Dialog[] {
 export function parseOctets(text: string): Buffer {
   const pieces = [...text.matchAll(/"((?:[^"\\]|\\.)*)"(?:\*(\d+))?\s*/g)]
   if (pieces.map((piece) => piece[0]).join('') !== text) throw new Error('quoted octets expected')
-  const octets = pieces.map(([, quoted = '', times = '1']) => unescape(quoted).repeat(Number(times)))
+  const octets = pieces.map(([, quoted = '', times = '1']) => unquote(quoted).repeat(Number(times)))
   return Buffer.from(octets.join(''), 'latin1')
 }
 
-function unescape(quoted: string): string {
+function unquote(quoted: string): string {
   const names: Record<string, string> = { r: '\r', n: '\n', t: '\t', 0: '\0' }
   return quoted.replace(/\\(x[0-9a-f]{2}|.)/g, (_, code: string) =>
     code.length === 3 ? String.fromCharCode(parseInt(code.slice(1), 16)) : (names[code] ?? code),
@@ -206,7 +206,9 @@ function parseSwitch(fixtures: Fixtures, abilities: Set<Ability>, text: string):
   }
 }
 
-/** `1 octets=11 ".hello\r\nx\r\n"`, or without text `1 octets=120`, or many: `1..500 octets=120`. */
+/**
+ * `1 octets=11 ".hello\r\nx\r\n"`, or without text `1 octets=120`, or many: `1..500 octets=120`.
+ */
 function parseMessages(messages: FixtureMessage[], text: string): void {
   const match = /^(\d+)(?:\.\.(\d+))? octets=(\d+)(?: (".*))?$/.exec(text)
   if (match === null) throw new Error('`maildrop NUMBER octets=N` expected')
@@ -224,6 +226,9 @@ const FILLER_HEADER = 'Subject: test\r\n\r\n'
 /** A message of exactly `octets`, with lines of ordinary length and a final CRLF. */
 function filler(octets: number): Buffer {
   const text = 'A line of a message that is here for its size alone.\r\n'
-  const open = `${FILLER_HEADER}${text.repeat(Math.ceil(octets / text.length))}`.slice(0, octets - 2)
+  const open = `${FILLER_HEADER}${text.repeat(Math.ceil(octets / text.length))}`.slice(
+    0,
+    octets - 2,
+  )
   return Buffer.from(`${open.replace(/[\r\n]*$/, (end) => '-'.repeat(end.length))}\r\n`, 'latin1')
 }

@@ -1,6 +1,6 @@
 /**
- * Foreign mail clients: which are installed, and running one. A client that is missing has its tests
- * skipped by name; with INTEROP_REQUIRE_ALL (as .ci/run sets it) it is a failure instead.
+ * Foreign mail clients: which are installed, and running one. A client that is missing has its
+ * tests skipped by name; with INTEROP_REQUIRE_ALL (as .ci/run sets it) it is a failure instead.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'

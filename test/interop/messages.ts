@@ -1,6 +1,6 @@
 /**
- * The messages that the clients fetch, each with something that servers get wrong, and their way in:
- * swaks, with the octets after DATA exactly ours.
+ * The messages that the clients fetch, each with something that servers get wrong, and their way
+ * in: swaks, with the octets after DATA exactly ours.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ import { expect } from 'vitest'
 import { runClient } from './clients.ts'
 import { DOMAIN, HOST, type InteropServer } from './server.ts'
 
-export const SENDER = 'sender@elsewhere.test'
+const SENDER = 'sender@elsewhere.test'
 
 const HEAD = [
   'From: Sender <sender@elsewhere.test>',

@@ -1,6 +1,6 @@
 /**
- * The real server, as an operator starts it, on a clone of the test database; and users and mail for
- * one test. Every test has users of its own, so tests do not meet.
+ * The real server, as an operator starts it, on a clone of the test database; and users and mail
+ * for one test. Every test has users of its own, so tests do not meet.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'

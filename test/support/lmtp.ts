@@ -21,6 +21,8 @@ export interface TestLmtpOptions {
   listen?: ListenAddress
   trusted?: string
   messageMaxOctets?: number
+  idleTimeoutMs?: number
+  connectionsMax?: number
 }
 
 export const TEST_TIME = new Date('2025-11-13T20:26:07Z')
@@ -38,6 +40,8 @@ export async function startTestLmtp(
     trustedNetworks: networks.parse(options.trusted ?? '127.0.0.0/8'),
     messageMaxOctets: options.messageMaxOctets ?? 10_000_000,
     clock: () => TEST_TIME,
+    ...(options.idleTimeoutMs === undefined ? {} : { idleTimeoutMs: options.idleTimeoutMs }),
+    ...(options.connectionsMax === undefined ? {} : { connectionsMax: options.connectionsMax }),
   })
   const address = server.addresses[0] ?? ''
   return {

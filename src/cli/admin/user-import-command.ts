@@ -29,8 +29,8 @@ export function defineUserImportCommand(user: Command, context: CommandContext):
       'after',
       `
 Columns, in any order: address (needed), password or hash (one of them on each line), quota.
-A hash is argon2id ($argon2id$v=19$...) or bcrypt ($2a$..., $2b$..., $2y$...). A quota is 500M,
-1.5G, octets, or empty for none. The domains must be there.
+A hash is argon2id ("$argon2id$v=19$...", in quotes because of its commas) or bcrypt ($2a$...,
+$2b$..., $2y$...). A quota is 500M, 1.5G, octets, or empty for none. The domains must be there.
 
 Lines with hashes go in by thousands a second; a password is hashed first, some 20 to 60 a second.
 A line that is refused is told with its number and the reason on standard error, the others go in,
@@ -122,8 +122,10 @@ function toRow(record: CsvRecord, positions: ReadonlyMap<Column, number>): UserI
   const { line } = record
   if (record.problem !== undefined) return { line, problem: record.problem }
   const { fields } = record
-  if (fields.length !== positions.size)
-    return { line, problem: `has ${fields.length} columns instead of ${positions.size}` }
+  if (fields.length !== positions.size) {
+    const why = fields.length > positions.size ? ' (an argon2id hash needs quotes: commas)' : ''
+    return { line, problem: `has ${fields.length} columns instead of ${positions.size}${why}` }
+  }
   const field = (column: Column): string => fields[positions.get(column) ?? -1] ?? ''
   return {
     line,

@@ -2,9 +2,10 @@
  * APOP secrets. APOP needs the secret itself, which no password hash can give back, so it is opt-in
  * for each user, with a secret of its own that is stored encrypted under POPGRES_SECRET_KEY.
  *
- * Stored form: key id (4 octets of SHA-256 of the key), nonce (12), tag (16), ciphertext; AES-256-GCM.
- * Domain and user ids are authenticated along with it: a row copied to another user does not decrypt.
- * The key id tells "another key" from "damaged" and lets keys be changed one user at a time.
+ * Stored form: key id (4 octets of SHA-256 of the key), nonce (12), tag (16), ciphertext;
+ * AES-256-GCM. Domain and user ids are authenticated along with it: a row copied to another user
+ * does not decrypt. The key id tells "another key" from "damaged" and lets keys be changed one user
+ * at a time.
  */
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto'
 import { assert } from '../../base/assert.ts'

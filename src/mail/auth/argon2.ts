@@ -27,13 +27,13 @@ const FORM = /^\$argon2id\$v=19\$([a-z\d=,]{11,24})\$[A-Za-z\d+/]{11,86}\$[A-Za-
 
 /**
  * LIMIT: at most 3 at once, as they run in libuv's four threads and names are resolved there too.
- * 512 waiting are at 15 s a turn more than three threads get through.
+ * 512 take three threads some 5 s; who waits longer than 15 s has a client that gave up.
  */
 const QUEUE = { waitingMax: 512, deadlineMs: 15_000 } as const
 const CONCURRENCY_MIN = 2
 const CONCURRENCY_MAX = 3
 
-/** What has been computed in this process since its start; the wrong and the dummy ones included. */
+/** What was computed in this process since its start, wrong and dummy ones included. */
 const counts = { hashed: 0, verified: 0 }
 let queue: HashQueue | undefined
 
@@ -78,7 +78,7 @@ interface Parameters {
   lanes: number
 }
 
-/** @param stored PHC text; its parameters may stand in any order, as not all writers agree on one */
+/** @param stored PHC text; its parameters in any order, as not all writers agree on one */
 function parseParameters(stored: string): Parameters | undefined {
   const items = FORM.exec(stored)?.[1]?.split(',') ?? []
   const values = new Map<string, number>()

@@ -1,10 +1,10 @@
 /**
- * The one door: every proof of identity, by whatever mechanism, is judged here. In goes what the peer
- * typed, out comes an account or a refusal that says no more than the peer may know: unknown domain,
- * unknown user, no password and wrong password are one refusal at one cost (one statement, one argon2
- * verification; APOP: one statement, one decryption, one digest). Suspension is told only to who
- * has the right proof. The log tells them all apart; it never holds a password, nor a name that
- * cannot be an address (people type passwords into the wrong field).
+ * The one door: every proof of identity, by whatever mechanism, is judged here. In goes what the
+ * peer typed, out comes an account or a refusal that says no more than the peer may know: unknown
+ * domain, unknown user, no password and wrong password are one refusal at one cost (one statement,
+ * one argon2 verification; APOP: one statement, one decryption, one digest). Suspension is told
+ * only to who has the right proof. The log tells them all apart; it never holds a password, nor a
+ * name that cannot be an address (people type passwords into the wrong field).
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { assert } from '../../base/assert.ts'
@@ -32,7 +32,7 @@ export type LoginVerdict =
   | { kind: 'refused'; reason: 'bad-credentials' | 'suspended' }
 
 /** What the log says of an attempt. Only `ok` and `suspended` mean that the proof was right. */
-export type LoginReason =
+type LoginReason =
   | 'ok'
   | 'suspended'
   | 'implausible name'

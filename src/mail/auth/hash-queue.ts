@@ -1,11 +1,12 @@
 /**
- * The bounded queue in front of password hashing. One argon2 verification takes 19 MiB and some 30 ms
- * of a core, so logins are the cheapest way to exhaust a server: only so many run at once, only so
- * many wait, none waits longer than the deadline. Whoever is turned away gets AUTH_OVERLOADED, which
- * is temporary, never "wrong password".
+ * The bounded queue in front of password hashing. One argon2 verification takes 19 MiB and some 30
+ * ms of a core, so logins are the cheapest way to exhaust a server: only so many run at once, only
+ * so many wait, none waits longer than the deadline. Whoever is turned away gets AUTH_OVERLOADED,
+ * which is temporary, never "wrong password".
  *
- * Waiting logins are served in turns by share (the domain as it was asked for, known or unknown alike,
- * so that load tells nobody which domains exist): a flood at one domain does not starve the others.
+ * Waiting logins are served in turns by share (the domain as it was asked for, known or unknown
+ * alike, so that load tells nobody which domains exist): a flood at one domain does not starve the
+ * others.
  */
 import { Failure } from '../../base/failure.ts'
 

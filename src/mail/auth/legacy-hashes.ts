@@ -2,11 +2,11 @@
  * bcrypt, as migrated hosts and pgcrypto's `crypt('…', gen_salt('bf'))` bring it. Such a hash is
  * verified once: after the first login that succeeds it is replaced by argon2id.
  *
- * The computation is JavaScript (bcryptjs) and runs in a thread of its own, as a hash of cost 12 keeps
- * a core busy for a quarter of a second and would stall every session of the worker for as long.
- * bcryptjs takes text and encodes it as UTF-8; a password whose octets are not UTF-8 cannot be handed
- * over unchanged, so it is refused here (docs: such a user needs a new password, argon2id takes any
- * octets). NUL ends a password in crypt(3) but not in bcryptjs: refused too.
+ * The computation is JavaScript (bcryptjs) and runs in a thread of its own, as a hash of cost 12
+ * keeps a core busy for a quarter of a second and would stall every session of the worker for as
+ * long. bcryptjs takes text and encodes it as UTF-8; a password whose octets are not UTF-8 cannot
+ * be handed over unchanged, so it is refused here (docs: such a user needs a new password, argon2id
+ * takes any octets). NUL ends a password in crypt(3) but not in bcryptjs: refused too.
  */
 import { isUtf8 } from 'node:buffer'
 import { createRequire } from 'node:module'
@@ -14,7 +14,7 @@ import { Worker } from 'node:worker_threads'
 import type { Secret } from '../../base/secret.ts'
 
 /** bcrypt looks at no more than this of a password. */
-export const BCRYPT_PASSWORD_MAX_OCTETS = 72
+const BCRYPT_PASSWORD_MAX_OCTETS = 72
 
 /** LIMIT: each step doubles the time; cost 16 takes some 5 s, cost 31 would take days. */
 const COST_MAX = 16

@@ -1,7 +1,7 @@
 /**
- * What a peer typed as its name, turned into an address. No regular expression here is looser than the
- * constraints of the tables `users` and `domains`: a name that cannot be an address cannot be a user,
- * needs no look-up, and is never written to the log.
+ * What a peer typed as its name, turned into an address. No regular expression here is looser than
+ * the constraints of the tables `users` and `domains`: a name that cannot be an address cannot be a
+ * user, needs no look-up, and is never written to the log.
  */
 
 export interface LoginName {

@@ -1,7 +1,8 @@
 /**
- * Is this the user's password? Whatever the answer and whatever hash is stored, finding out costs at
- * least one argon2 verification of today's parameters: a refusal by any other hash spends a dummy one
- * beside its own. A right password whose hash is not of today's form is hashed anew on the spot.
+ * Is this the user's password? Whatever the answer and whatever hash is stored, finding out costs
+ * at least one argon2 verification of today's parameters: a refusal by any other hash spends a
+ * dummy one beside its own. A right password whose hash is not of today's form is hashed anew on
+ * the spot.
  */
 import { Failure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'

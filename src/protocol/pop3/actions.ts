@@ -14,18 +14,24 @@ export type Pop3Action =
   | { kind: 'send'; bytes: Buffer }
   /** Verify, take the lease. Outcome: `opened` or `login-refused`. */
   | { kind: 'login'; attempt: LoginAttempt }
-  /** Freeze the list of messages (lazily: a poll with STAT alone never asks). Outcome: `listed` or `unavailable`. */
+  /**
+   * Freeze the list of messages (lazily: a poll with STAT alone never asks). Outcome: `listed` or
+   * `unavailable`.
+   */
   | { kind: 'list' }
   /** The imported unique-ids among the listed messages. Outcome: `unique-ids` or `unavailable`. */
   | { kind: 'unique-ids' }
   /**
-   * RETR or TOP: write `header`, then the message dot-stuffed (RETR: whole; TOP: header fields, blank
-   * line and `bodyLines` lines), then CRLF "." CRLF. Nothing may be written before the first octets of the
-   * message are in hand. Outcome: `retrieved`, or `unavailable` if nothing was written. A fault after the
-   * header went out has no outcome: the owner destroys the connection.
+   * RETR or TOP: write `header`, then the message dot-stuffed (RETR: whole; TOP: header fields,
+   * blank line and `bodyLines` lines), then CRLF "." CRLF. Nothing may be written before the first
+   * octets of the message are in hand. Outcome: `retrieved`, or `unavailable` if nothing was
+   * written. A fault after the header went out has no outcome: the owner destroys the connection.
    */
   | { kind: 'retrieve'; uid: number; octets: number; header: Buffer; bodyLines: number | undefined }
-  /** QUIT in TRANSACTION: delete `uids` (may be none), release the lease. Outcome: `committed`, `commit-failed`. */
+  /**
+   * QUIT in TRANSACTION: delete `uids` (may be none), release the lease. Outcome: `committed`,
+   * `commit-failed` or `commit-undecided`.
+   */
   | { kind: 'commit'; uids: Int32Array }
   /** Flush what was sent, then close. The last action. */
   | {

@@ -1,7 +1,7 @@
 /**
- * What one POP3 dialogue remembers, and the five things a command can do to it: reply, stream a long
- * reply, refuse, ask the owner for something, close. Commands (authorization.ts, transaction.ts,
- * any-state.ts) work on this; session.ts decides when the next one may run.
+ * What one POP3 dialogue remembers, and the five things a command can do to it: reply, stream a
+ * long reply, refuse, ask the owner for something, close. Commands (authorization.ts,
+ * transaction.ts, any-state.ts) work on this; session.ts decides when the next one may run.
  *
  * Replies are gathered as text and leave together, so a hundred pipelined commands cost one write.
  */
@@ -58,7 +58,6 @@ export class Dialogue {
 
   enterTransaction(listing: Listing): void {
     this.#listing = listing
-    this.userName = undefined
     this.state = 'transaction'
   }
 
@@ -131,8 +130,6 @@ export class Dialogue {
       this.#gathered = ''
       return { kind: 'send', bytes }
     }
-    // A long reply comes out whole before anything else is done.
-    if (this.#pieces !== undefined) return undefined
     const action = this.#action
     this.#action = undefined
     return action

@@ -1,11 +1,11 @@
 /**
- * The maildrop as this session sees it: frozen at login, numbers fixed until the end. Three ways to
- * name a message, never mixed: `number` 1..n is what the peer says, `index` = number - 1 is the place
- * in the arrays, `uid` is the database's.
+ * The maildrop as this session sees it: frozen at login, numbers fixed until the end. Three ways
+ * to name a message, never mixed: `number` 1..n is what the peer says, `index` = number - 1 is the
+ * place in the arrays, `uid` is the database's.
  *
  * It begins with the counters alone, which is all that a poll (STAT, QUIT) needs; the arrays come
- * when a command asks for them. 8 octets a message and a bit for its mark, never objects: a maildrop
- * of 100,000 messages costs 0.8 MB. Sums are plain numbers, exact to 2^53.
+ * when a command asks for them. 8 octets a message and a bit for its mark, never objects: a
+ * maildrop of 100,000 messages costs 0.8 MB. Sums are plain numbers, exact to 2^53.
  */
 import { assert } from '../../base/assert.ts'
 
@@ -67,8 +67,8 @@ export class Listing {
   }
 
   /**
-   * Index i of both arrays is message number i + 1. From here on the arrays are the truth: should the
-   * counters have been wrong, sums that agree with the listing are what keeps a client sane.
+   * Index i of both arrays is message number i + 1. From here on the arrays are the truth: should
+   * the counters have been wrong, sums that agree with the listing are what keeps a client sane.
    */
   load(uids: Int32Array, octets: Int32Array): void {
     assert(uids.length === octets.length, 'a listing has one size for each uid')

@@ -3,8 +3,8 @@
  * `MALFORMED` out; nothing is thrown and nothing is remembered. No regular expressions and few
  * strings: a RETR parses without making any.
  *
- * Exactly one space stands between keyword and arguments (RFC 1939 §3). LENIENT: spaces at the end of
- * the line are dropped, except in PASS, where every octet counts. Spaces before the keyword and
+ * Exactly one space stands between keyword and arguments (RFC 1939 §3). LENIENT: spaces at the end
+ * of the line are dropped, except in PASS, where every octet counts. Spaces before the keyword and
  * extra arguments are refused.
  */
 import { isUtf8 } from 'node:buffer'
@@ -89,7 +89,7 @@ const PARSERS: ArgumentParsers = {
   nameAndDigest: (line, start) => {
     const end = trimmedEnd(line, start)
     const space = line.indexOf(SPACE, start + 1)
-    if (space === -1 || space >= end) return MALFORMED
+    if (space === -1) return MALFORMED
     const name = parseName(line, start + 1, space)
     const digest = line.toString('latin1', space + 1, end).toLowerCase()
     if (name === MALFORMED || digest.length !== DIGEST_LENGTH || !isHex(digest)) return MALFORMED
@@ -106,7 +106,7 @@ const PARSERS: ArgumentParsers = {
   numberAndLines: (line, start) => {
     const end = trimmedEnd(line, start)
     const space = line.indexOf(SPACE, start + 1)
-    if (space === -1 || space >= end) return MALFORMED
+    if (space === -1) return MALFORMED
     const number = parseNumber(line, start + 1, space)
     const bodyLines = parseNumber(line, space + 1, end)
     if (number === MALFORMED || bodyLines === MALFORMED) return MALFORMED
@@ -133,8 +133,8 @@ function parseNumber(line: Buffer, start: number, end: number): number | Malform
 }
 
 /**
- * LENIENT: RFC 1939 §3 allows ASCII only; addresses beyond it (RFC 6531) are taken as UTF-8, without
- * control characters of either kind.
+ * LENIENT: RFC 1939 §3 allows ASCII only; addresses beyond it (RFC 6531) are taken as UTF-8,
+ * without control characters of either kind.
  */
 function parseName(line: Buffer, start: number, end: number): string | Malformed {
   if (start >= end) return MALFORMED

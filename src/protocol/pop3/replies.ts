@@ -1,7 +1,8 @@
 /**
- * Every word the POP3 server says, apart from multi-line replies (listing.ts, capabilities.ts). The
- * wording is that of the examples in RFC 1939 §5 and §10. Response codes are those of RFC 2449 §8 and
- * RFC 3206: [IN-USE], [AUTH], [SYS/TEMP], [SYS/PERM]. Nothing that a peer typed is ever repeated.
+ * Every word the POP3 server says, apart from multi-line replies (listing.ts, capabilities.ts).
+ * The wording is that of the examples in RFC 1939 §5 and §10. Response codes are those of RFC 2449
+ * §8 and RFC 3206: [IN-USE], [AUTH], [SYS/TEMP], [SYS/PERM]. Nothing that a peer typed is ever
+ * repeated.
  *
  * All replies are ASCII text with their CRLF, and at most 512 octets (RFC 1939 §3).
  */

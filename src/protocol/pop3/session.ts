@@ -1,12 +1,12 @@
 /**
- * The POP3 session, RFC 1939 and RFC 2449, without I/O: octets in, actions out, outcomes back in. This
- * file turns input into commands one at a time and knows nothing of what they do; that is in the
- * rooms that transitions.ts names.
+ * The POP3 session, RFC 1939 and RFC 2449, without I/O: octets in, actions out, outcomes back in.
+ * This file turns input into commands one at a time and knows nothing of what they do; that is in
+ * the rooms that transitions.ts names.
  *
- * The owner's side of the bargain: pull `next()` until undefined after each `receive` and `resume`,
- * and only while the socket has room (a long listing is made as it is pulled). Stop reading from the
- * socket while an outcome is owed or `isFull`. When the peer has closed its half, let the commands
- * already received run dry before `end('gone')`; nothing runs after it.
+ * The owner's side of the bargain: pull `next()` until undefined after each `receive` and
+ * `resume`, and only while the socket has room (a long listing is made as it is pulled). Stop
+ * reading from the socket while an outcome is owed or `isFull`. When the peer has closed its half,
+ * let the commands already received run dry before `end('gone')`; nothing runs after it.
  */
 import { assert } from '../../base/assert.ts'
 import type { EndReason, Session } from '../session.ts'
@@ -47,7 +47,9 @@ export class Pop3Session implements Session<Pop3Action, Pop3Outcome> {
     this.#dialogue.reply(greeting(parameters))
   }
 
-  /** More input is held than a client needs to send ahead: stop reading until `next()` has used it. */
+  /**
+   * More input is held than a client needs to send ahead: stop reading until `next()` has used it.
+   */
   get isFull(): boolean {
     return this.#lines.isFull
   }
@@ -68,7 +70,9 @@ export class Pop3Session implements Session<Pop3Action, Pop3Outcome> {
     this.#dialogue.resume(outcome)
   }
 
-  /** Takes effect between commands: what has begun is finished, what waits in the input is not run. */
+  /**
+   * Takes effect between commands: what has begun is finished, what waits in the input is not run.
+   */
   end(reason: EndReason): void {
     if (this.#endReason !== 'gone') this.#endReason = reason
     if (reason === 'gone') this.#dialogue.abandon()

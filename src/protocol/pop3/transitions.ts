@@ -1,7 +1,7 @@
 /**
  * The one table of commands: which verb is legal in which state, with which arguments, and what it
- * does. `check` decides whether it may and has no effect; `proceed` acts and never refuses. Adding a
- * command is one row here, one function in its state's room, one dialog.
+ * does. `check` decides whether it may and has no effect; `proceed` acts and never refuses. Adding
+ * a command is one row here, one function in its state's room, one dialog.
  */
 import { listCapabilities } from './any-state.ts'
 import {

@@ -4,4 +4,3 @@ export const LF = 0x0a
 export const DOT = 0x2e
 export const SPACE = 0x20
 export const NUL = 0x00
-export const CRLF: Buffer = Buffer.from('\r\n', 'latin1')

@@ -1,6 +1,6 @@
 /**
- * The one door, on real PostgreSQL: who is let in, what a refusal tells and costs, what the log says.
- * Cost is counted in argon2 computations, as time on a busy machine proves nothing.
+ * The one door, on real PostgreSQL: who is let in, what a refusal tells and costs, what the log
+ * says. Cost is counted in argon2 computations, as time on a busy machine proves nothing.
  */
 import { randomBytes } from 'node:crypto'
 import { hashSync } from 'bcryptjs'

@@ -1,5 +1,5 @@
 /** RFC 1939 §4: the maildrop is exclusive, and free again whichever way a session ends. */
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest'
 import { putMessage } from '../../support/mail.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
 import { startTestNode, type TestNode } from '../../support/pop3-node.ts'
@@ -29,6 +29,8 @@ beforeEach(async () => {
   await putMessage(database.db, user.domainId, [user.userId], 'A: b\r\n\r\none\r\n')
   await putMessage(database.db, user.domainId, [user.userId], 'A: b\r\n\r\ntwo\r\n')
 })
+
+afterEach(() => vi.restoreAllMocks())
 
 const login = (node: TestNode) => Pop3Client.login(node.address, name, 'secret')
 
@@ -189,3 +191,26 @@ test('the maildrop of a dead node is taken over, and the dead one deletes nothin
   expect(lost.keeper.nodeId).not.toBe(before)
   await lost.stop()
 })
+
+/** As after SIGSTOP and SIGCONT: the process slept, no timer has run, only the clock knows. */
+function sleepFor(ms: number): void {
+  const now = performance.now.bind(performance)
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + ms)
+}
+
+test.each(['STAT', 'LIST', 'RETR 1', 'DELE 2', 'QUIT'])(
+  'a node that was asleep too long says nothing more on its leases: %s',
+  async (command) => {
+    const session = await login(one)
+    await session.ask('DELE 1')
+    sleepFor(26_000)
+    expect(await session.ask(command)).toMatch(/^-ERR \[SYS\/TEMP\]/)
+    expect((await session.closed).toString()).toBe('')
+    await expect(Pop3Client.login(one.address, name, 'secret')).rejects.toThrow('[SYS/TEMP]')
+    vi.restoreAllMocks()
+    await untilFree()
+    const next = await login(two)
+    expect(await next.ask('STAT')).toMatch(/^\+OK 2 /)
+    await next.ask('QUIT')
+  },
+)

@@ -137,16 +137,25 @@ export class Holder {
 
 const WAIT_MAX_MS = 10_000
 
-/** @returns the backend that waits for a lock of `holderPid`, as soon as one does */
-export async function waitingFor(observer: Holder, holderPid: number): Promise<number> {
+/**
+ * @param holderPids any of them
+ * @param exceptPid a waiter that is known already
+ * @returns the backend that waits for a lock of one of `holderPids`, as soon as one does
+ */
+export async function waitingFor(
+  observer: Holder,
+  holderPids: number | readonly number[],
+  exceptPid = 0,
+): Promise<number> {
   const deadline = performance.now() + WAIT_MAX_MS
   while (performance.now() < deadline) {
     const [row] = await observer.query(
       `select pid from pg_stat_activity
-       where datname = current_database() and $1 = any (pg_blocking_pids(pid))`,
-      [holderPid],
+       where datname = current_database() and pid <> $2
+         and $1::integer[] && pg_blocking_pids(pid)`,
+      [[holderPids].flat(), exceptPid],
     )
     if (row !== undefined) return row.pid as number
   }
-  throw new Error(`nobody waits for backend ${holderPid}`)
+  throw new Error(`nobody waits for backend ${holderPids}`)
 }

@@ -13,10 +13,10 @@ function leavesOf(command: Command, words: readonly string[] = []): [string, Com
 const leaves = leavesOf(defineCommands({ env: {}, status: 0 }))
 
 function fullHelp(command: Command): string {
-  let text = ''
-  command.configureOutput({ writeOut: (part) => void (text += part) })
+  const parts: string[] = []
+  command.configureOutput({ writeOut: (part) => void parts.push(part) })
   command.outputHelp()
-  return text
+  return parts.join('')
 }
 
 test('the commands that the documentation names are there', () => {

@@ -1,0 +1,196 @@
+/**
+ * A node on its embedded PostgreSQL, as `npm start` runs it: what a first start makes, what an end
+ * leaves, and what is found again after any end.
+ */
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { NodeProcess } from '../support/node-process.ts'
+import { Pop3Client } from '../support/pop3-client.ts'
+import { loginSoon } from '../support/login-soon.ts'
+import { isRunning, processesWith, untilGone } from '../support/processes.ts'
+
+const USER = 'demo@example.test'
+
+let place: string
+let dataDir: string
+let nodes: NodeProcess[]
+
+beforeEach(() => {
+  place = mkdtempSync(join(tmpdir(), 'popgres cluster-'))
+  chmodSync(place, 0o755)
+  dataDir = join(place, 'deep er', 'data')
+  nodes = []
+})
+
+afterEach(async () => {
+  for (const node of nodes) await node.destroy()
+  // A test that fails after kill -9 leaves a PostgreSQL: another start and end takes it along.
+  if (processesWith(dataDir).length > 0) await start().destroy()
+  rmSync(place, { recursive: true, force: true, maxRetries: 3 })
+})
+
+function start(env: Record<string, string> = {}): NodeProcess {
+  const node = new NodeProcess({ env: { POPGRES_DATA_DIR: dataDir, ...env } })
+  nodes.push(node)
+  return node
+}
+
+test('a first start makes a demo user with mail; SIGTERM leaves no process and a second start finds the mail', async () => {
+  const first = start()
+  const { pop3 } = await first.addresses()
+  const password = first.demoPassword()
+  const client = await Pop3Client.login(pop3, USER, password)
+  const listed = (await client.askMulti('UIDL')).raw.toString()
+  expect(listed.split('\r\n').length).toBeGreaterThan(4)
+  expect(await client.ask('DELE 2')).toMatch(/^\+OK/)
+  expect(await client.ask('QUIT')).toMatch(/^\+OK/)
+  expect(await first.stop()).toEqual({ status: 0, signal: null })
+  expect(processesWith(dataDir)).toEqual([])
+
+  const second = start()
+  const again = await Pop3Client.login((await second.addresses()).pop3, USER, password)
+  const left = (await again.askMulti('UIDL')).raw.toString().split('\r\n')
+  const expected = listed.split('\r\n').filter((line) => !line.startsWith('2 '))
+  expect(left.map((line) => line.split(' ')[1])).toEqual(
+    expected.map((line) => line.split(' ')[1]),
+  )
+  expect(second.stderr).not.toContain('first start')
+})
+
+test('the demo messages hold what they promise: 8-bit, dots at line starts, an attachment', async () => {
+  const node = start()
+  const client = await Pop3Client.login((await node.addresses()).pop3, USER, node.demoPassword())
+  const messages: string[] = []
+  const count = Number((await client.ask('STAT')).split(' ')[1])
+  for (let number = 1; number <= count; number++) {
+    const size = Number((await client.ask(`LIST ${number}`)).split(' ')[2])
+    const octets = await client.retrieve(`RETR ${number}`)
+    expect(octets.length).toBe(size)
+    messages.push(octets.toString('utf8'))
+  }
+  expect(messages.some((text) => /\r\n\.\r\n/.test(text))).toBe(true)
+  expect(messages.some((text) => text.includes('Schöne Grüße'))).toBe(true)
+  expect(messages.some((text) => text.includes('Content-Disposition: attachment'))).toBe(true)
+  expect(messages.some((text) => text.length > 16_384)).toBe(true)
+})
+
+test('Ctrl-C goes to the whole process group: open sessions are told, PostgreSQL ends last', async () => {
+  const node = start()
+  const client = await Pop3Client.login((await node.addresses()).pop3, USER, node.demoPassword())
+  process.kill(-node.pid, 'SIGINT')
+  process.kill(node.pid, 'SIGINT') // npm passes it on once more
+  expect(await client.line()).toMatch(/^-ERR \[SYS\/TEMP\]/)
+  client.socket.end()
+  expect(await node.exited).toEqual({ status: 0, signal: null })
+  expect(processesWith(dataDir)).toEqual([])
+  expect(node.records.map(({ level }) => level)).not.toContain('error')
+})
+
+test('a client that does not go away is not waited for', async () => {
+  const node = start()
+  const client = await Pop3Client.login((await node.addresses()).pop3, USER, node.demoPassword())
+  client.socket.pause()
+  const begun = performance.now()
+  expect(await node.stop()).toEqual({ status: 0, signal: null })
+  expect(performance.now() - begun).toBeLessThan(10_000)
+  expect(processesWith(dataDir)).toEqual([])
+})
+
+test('after kill -9 of the supervisor its workers end, and the next start takes over', async () => {
+  const first = start()
+  const { pop3 } = await first.addresses()
+  const password = first.demoPassword()
+  const session = await Pop3Client.login(pop3, USER, password)
+  const workers = first.workers()
+  const postmaster = Number((await first.record('PostgreSQL is ready')).postmaster)
+  first.child.kill('SIGKILL')
+  await session.closed
+  await untilGone(() => workers.some(isRunning))
+  expect(isRunning(postmaster)).toBe(true)
+
+  const second = start()
+  await second.record(/left behind/)
+  const again = await Pop3Client.login((await second.addresses()).pop3, USER, password)
+  expect(await again.ask('STAT')).toMatch(/^\+OK [1-9]/)
+  expect(isRunning(postmaster)).toBe(false)
+})
+
+test('a second supervisor on the same data is refused, and the first serves on', async () => {
+  const first = start()
+  const { pop3 } = await first.addresses()
+  const second = start()
+  expect((await second.exited).status).toBe(1)
+  expect(second.stderr).toContain(`already served by process ${first.pid}`)
+  const client = await Pop3Client.login(pop3, USER, first.demoPassword())
+  expect(await client.ask('QUIT')).toMatch(/^\+OK/)
+})
+
+test('data of another major version is refused and left alone', async () => {
+  const first = start()
+  await first.addresses()
+  await first.stop()
+  const version = join(dataDir, 'postgres', 'PG_VERSION')
+  const original = readFileSync(version, 'utf8')
+  writeFileSync(version, '17\n')
+  const second = start()
+  expect((await second.exited).status).toBe(1)
+  expect(second.stderr).toMatch(/holds data of PostgreSQL 17.*pg_dump/)
+  expect(processesWith(dataDir)).toEqual([])
+  writeFileSync(version, original)
+  await start().addresses()
+})
+
+test('a start that is killed while it makes the database leaves nothing that the next one trusts', async () => {
+  const first = start()
+  await first.record(/^making a PostgreSQL/)
+  await untilGone(() => !readdirSync(dataDir).some(isUnfinished))
+  first.child.kill('SIGKILL')
+  await first.exited
+  expect(existsSync(join(dataDir, 'postgres'))).toBe(false)
+  expect(readdirSync(dataDir).some(isUnfinished)).toBe(true)
+  const second = start()
+  const client = await Pop3Client.login(
+    (await second.addresses()).pop3,
+    USER,
+    second.demoPassword(),
+  )
+  expect(await client.ask('STAT')).toMatch(/^\+OK [1-9]/)
+  expect(readdirSync(dataDir).some(isUnfinished)).toBe(false)
+})
+
+test('a PostgreSQL that is killed is started again, at the same port, and mail is there', async () => {
+  const node = start()
+  const { pop3 } = await node.addresses()
+  const postmaster = Number((await node.record('PostgreSQL is ready')).postmaster)
+  const from = node.records.length
+  process.kill(postmaster, 'SIGKILL')
+  await node.record(/starting it again/, from)
+  await node.record('PostgreSQL is back', from)
+  const client = await loginSoon(pop3, USER, node.demoPassword())
+  expect(await client.ask('STAT')).toMatch(/^\+OK [1-9]/)
+})
+
+test('secrets are in no command line and in no environment, and their files are private', async () => {
+  const node = start()
+  await node.addresses()
+  const password = readFileSync(join(dataDir, 'database-password'), 'utf8').trim()
+  const key = readFileSync(join(dataDir, 'secret-key'), 'utf8').trim()
+  const everything = [...processesWith(dataDir), ...processesWith('main.js serve')]
+  expect(everything.length).toBeGreaterThan(2)
+  for (const { pid, command } of everything) {
+    const environment = readFileSync(`/proc/${pid}/environ`, 'latin1')
+    for (const secret of [password, key]) expect(command + environment).not.toContain(secret)
+  }
+})
+
+const isUnfinished = (name: string): boolean => name.startsWith('unfinished-')

@@ -1,0 +1,234 @@
+/**
+ * docs/sql.md, statement by statement on a real PostgreSQL: what it shows works and does what its
+ * heading says, what it calls refused is refused by the constraint it names.
+ */
+import { readFileSync } from 'node:fs'
+import { Client, DatabaseError } from 'pg'
+import { pino } from 'pino'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { wordedConstraints } from '../../../src/admin/refusal.ts'
+import { Secret } from '../../../src/base/secret.ts'
+import { Authenticator } from '../../../src/mail/auth/authenticator.ts'
+import { selectLoginAccount, selectRecipient } from '../../../src/storage/accounts.ts'
+import { checkMaildrops } from '../../../src/storage/check.ts'
+import { putMessage } from '../../support/mail.ts'
+import { openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
+import { type Ids, putSession, sessionCount } from './rows.ts'
+
+interface Block {
+  heading: string
+  isRefused: boolean
+  text: string
+}
+
+const PAGE = readFileSync(new URL('../../../docs/sql.md', import.meta.url), 'utf8')
+const blocks = readBlocks(PAGE)
+
+let database: TestDatabase
+let client: Client
+/** Blocks that the checks below have not run yet, in the page's order. */
+let remaining: Block[]
+
+beforeAll(async () => {
+  database = await openTestDatabase()
+  client = new Client(database.url)
+  await client.connect()
+  remaining = blocks.filter((block) => !block.isRefused)
+})
+
+afterAll(async () => {
+  await client?.end()
+  await database?.close()
+})
+
+function readBlocks(page: string): Block[] {
+  const found: Block[] = []
+  let heading = ''
+  for (const match of page.matchAll(/^## (.+)$|^```sql( refused)?\n([\s\S]*?)^```$/gm)) {
+    const [, title, refused, text] = match
+    if (title !== undefined) heading = title
+    else found.push({ heading, isRefused: refused !== undefined, text: text ?? '' })
+  }
+  return found
+}
+
+/** Runs the page's next block. @returns the rows of its last statement */
+async function runNext(heading: string): Promise<Record<string, unknown>[]> {
+  const block = remaining.shift()
+  expect(block?.heading).toBe(heading)
+  const results: unknown = await client.query(block?.text ?? '')
+  return (Array.isArray(results) ? results.at(-1) : results).rows
+}
+
+async function logIn(name: string, password: string): Promise<string> {
+  const { db } = database
+  const log = pino({ level: 'silent' })
+  const authenticator = new Authenticator({ db, log, defaultDomain: '', secretKey: undefined })
+  const attempt = { mechanism: 'password', name, password: new Secret(password) } as const
+  const outcome = await authenticator.verify(attempt, '127.0.0.1')
+  return outcome.kind === 'accepted' ? outcome.kind : outcome.reason
+}
+
+async function accountOf(localPart: string) {
+  const account = await selectLoginAccount(database.db, 'example.com', localPart)
+  if (account === undefined) throw new Error(`no ${localPart}`)
+  return account
+}
+
+describe.sequential('the page, from top to bottom', () => {
+  test('a domain', async () => {
+    await runNext('Add a domain')
+    expect(await selectRecipient(database.db, 'example.com', 'alice')).toBeUndefined()
+  })
+
+  test('a user by pgcrypto receives and logs in, and is then kept as argon2id', async () => {
+    await runNext('Add a user')
+    expect((await accountOf('alice')).passwordHash).toMatch(/^\$2a\$10\$/)
+    expect(await selectRecipient(database.db, 'EXAMPLE.com', 'Alice')).toMatchObject({
+      isOverQuota: false,
+    })
+    expect(await logIn('alice@example.com', 'wrong')).toBe('bad-credentials')
+    expect(await logIn('Alice@Example.com', 'correct horse')).toBe('accepted')
+    expect((await accountOf('alice')).passwordHash).toMatch(/^\$argon2id\$/)
+    expect(await logIn('alice@example.com', 'correct horse')).toBe('accepted')
+  })
+
+  test('a user by a hash made elsewhere', async () => {
+    await runNext('Add a user')
+    expect(await logIn('bob@example.com', 'hunter2-hunter2')).toBe('accepted')
+    expect((await accountOf('bob')).passwordHash).toMatch(/^\$argon2id\$/)
+  })
+
+  test('the list', async () => {
+    const rows = await runNext('List users')
+    expect(rows.map((row) => row.address)).toEqual(['alice@example.com', 'bob@example.com'])
+    expect(rows[1]).toMatchObject({ quota_octets: String(2 ** 30), suspended: false })
+  })
+
+  test('a changed password', async () => {
+    const before = (await accountOf('alice')).fingerprint
+    await runNext('Change a password')
+    expect((await accountOf('alice')).fingerprint).not.toBe(before)
+    expect(await logIn('alice@example.com', 'correct horse')).toBe('bad-credentials')
+    expect(await logIn('alice@example.com', 'battery staple')).toBe('accepted')
+  })
+
+  test('a quota', async () => {
+    await runNext('Set a quota')
+    const rows = await database.db.kysely
+      .selectFrom('users')
+      .select(['local_part', 'quota_octets'])
+      .orderBy('local_part')
+      .execute()
+    expect(rows).toEqual([
+      { local_part: 'alice', quota_octets: 524_288_000 },
+      { local_part: 'bob', quota_octets: 2 ** 30 },
+    ])
+  })
+
+  test('suspended, and resumed', async () => {
+    await runNext('Suspend and resume')
+    expect(await logIn('alice@example.com', 'battery staple')).toBe('suspended')
+    expect(await logIn('bob@example.com', 'hunter2-hunter2')).toBe('suspended')
+    await runNext('Suspend and resume')
+    expect(await logIn('alice@example.com', 'battery staple')).toBe('accepted')
+    expect(await logIn('bob@example.com', 'hunter2-hunter2')).toBe('accepted')
+  })
+
+  test('sessions, and the end of one', async () => {
+    const alice = await accountOf('alice')
+    await putSession(database.db, alice)
+    await putSession(database.db, await accountOf('bob'))
+    expect(await runNext('Who is logged in')).toMatchObject([
+      { address: 'alice@example.com', client: '192.0.2.1', hostname: 'pop1.example', pid: 4711 },
+      { address: 'bob@example.com' },
+    ])
+    expect(await runNext('End a session')).toEqual([{ kick: true }])
+    expect(await sessionCount(database.db, alice)).toBe(0)
+    expect(await sessionCount(database.db, await accountOf('bob'))).toBe(1)
+  })
+
+  test('messages go to the trash and the counters stay right', async () => {
+    const alice: Ids = await accountOf('alice')
+    for (const text of ['1\r\n', '22\r\n', '333\r\n'])
+      await putMessage(database.db, alice.domainId, [alice.userId], text)
+    await putSession(database.db, alice)
+    const block = remaining[0]?.text ?? ''
+    await expect(client.query(block)).rejects.toMatchObject({ code: '55006' })
+    await client.query("select kick('alice@example.com')")
+    expect(await runNext('Delete messages')).toEqual([{ delete_messages: 2 }])
+    const { rows } = await client.query('select uid from messages')
+    expect(rows).toEqual([{ uid: 2 }])
+    expect((await client.query('select uid from trash order by uid')).rows).toEqual([
+      { uid: 1 },
+      { uid: 3 },
+    ])
+    expect(await checkMaildrops(database.db, alice.domainId, false)).toEqual([])
+    await runNext('Delete messages')
+    expect((await client.query('select trash_days from domains')).rows).toEqual([
+      { trash_days: 30 },
+    ])
+  })
+
+  test('a user goes, a domain goes with all that is left', async () => {
+    const { domainId } = await accountOf('bob')
+    await runNext('Remove a user, remove a domain')
+    expect(await selectRecipient(database.db, 'example.com', 'bob')).toBeUndefined()
+    expect(await selectRecipient(database.db, 'example.com', 'alice')).toBeDefined()
+    await runNext('Remove a user, remove a domain')
+    for (const table of [
+      'domains',
+      'users',
+      'maildrops',
+      'messages',
+      'trash',
+      'bodies',
+      'sessions',
+    ])
+      expect(
+        (await client.query(`select from ${table} where domain_id = $1`, [domainId])).rowCount,
+        table,
+      ).toBe(0)
+  })
+
+  test('what is refused is refused by the constraint that the page names', async () => {
+    await runNext('What is refused')
+    expect(remaining).toEqual([])
+    for (const statement of refusedStatements()) {
+      const error = await client.query(statement.text).then(
+        () => undefined,
+        (reason: unknown) => reason,
+      )
+      expect(error, statement.text).toBeInstanceOf(DatabaseError)
+      expect((error as DatabaseError).constraint, statement.text).toBe(statement.constraint)
+    }
+  })
+})
+
+function refusedStatements(): { constraint: string; text: string }[] {
+  const text = blocks.filter((block) => block.isRefused).map((block) => block.text)
+  return [...text.join('\n').matchAll(/^-- (\w+).*\n([^;]+;)$/gm)].map((match) => ({
+    constraint: match[1] ?? '',
+    text: match[2] ?? '',
+  }))
+}
+
+describe('constraints', () => {
+  const inTables = async (): Promise<string[]> => {
+    const { rows } = await client.query<{ name: string }>(`
+      select conname as name from pg_constraint
+      where conrelid in ('domains'::regclass, 'users'::regclass) and contype in ('c', 'f', 'u')
+      union select 'users_address_key' from pg_indexes where indexname = 'users_address_key'
+      order by 1`)
+    return rows.map((row) => row.name)
+  }
+
+  test('the page names every one of domains and users', async () => {
+    const named = new Set(refusedStatements().map((statement) => statement.constraint))
+    expect([...named].sort()).toEqual((await inTables()).sort())
+  })
+
+  test('the program has words for every one', async () => {
+    expect(wordedConstraints().sort()).toEqual((await inTables()).sort())
+  })
+})

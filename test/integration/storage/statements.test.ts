@@ -1,0 +1,57 @@
+/**
+ * Rules for the prepared statements, held against the texts themselves: every tenant table that a
+ * statement touches is bound to domain_id = $1, so that it can be routed to one shard and never
+ * reaches into another tenant. Exempt are only those that are about nodes or look names up.
+ */
+import { describe, expect, test } from 'vitest'
+import * as accounts from '../../../src/storage/accounts.ts'
+import * as bodies from '../../../src/storage/bodies.ts'
+import type { Statement } from '../../../src/storage/database.ts'
+import * as deliveries from '../../../src/storage/deliveries.ts'
+import * as leases from '../../../src/storage/leases.ts'
+import * as messages from '../../../src/storage/messages.ts'
+import * as nodes from '../../../src/storage/nodes.ts'
+import * as retention from '../../../src/storage/retention.ts'
+
+const TENANT_TABLES =
+  'users|maildrops|bodies|body_chunks|messages|trash|sessions|session_log|imported|domains'
+
+const BY_NAME = ['login-account', 'recipient', 'apop-user', 'domain-ids']
+
+const statements = [accounts, bodies, deliveries, leases, messages, nodes, retention]
+  .flatMap((module): unknown[] => Object.values(module))
+  .filter((value): value is Statement => {
+    const { name, text } = Object(value)
+    return typeof name === 'string' && typeof text === 'string'
+  })
+
+const ofTenants = statements.filter(
+  ({ name, text }) => !BY_NAME.includes(name) && !/^nodes?-/.test(name) && text !== '',
+)
+
+test('each has a name of its own', () => {
+  expect(statements.length).toBeGreaterThan(20)
+  expect(new Set(statements.map(({ name }) => name)).size).toBe(statements.length)
+})
+
+describe.each(ofTenants)('$name', ({ text }) => {
+  test('binds each tenant table to the domain', () => {
+    const reads = [
+      ...text.matchAll(new RegExp(`\\b(?:from|join|update|using)\\s+(${TENANT_TABLES})\\b`, 'g')),
+    ]
+    const bound = text.match(/domain_id = \$1/g) ?? []
+    const joined = text.match(/(\w+)\.domain_id = (\w+)\.domain_id/g) ?? []
+    expect(bound.length + joined.length).toBeGreaterThanOrEqual(reads.length)
+    const inserts = [
+      ...text.matchAll(
+        /insert into (\w+)(?: as \w+)? \(domain_id, [^)]*\)\s+(?:values \(\$1|select (?:\$1|u\.domain_id))/g,
+      ),
+    ]
+    expect(inserts.length).toBe((text.match(/insert into/g) ?? []).length)
+  })
+
+  test('has no subquery in VALUES and nothing volatile', () => {
+    expect(text).not.toMatch(/values\s*\([^)]*select/i)
+    expect(text).not.toMatch(/\b(random|gen_random_uuid|clock_timestamp|nextval)\b/i)
+  })
+})

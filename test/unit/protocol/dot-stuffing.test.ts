@@ -1,0 +1,39 @@
+import { expect, test } from 'vitest'
+import { DotStuffer } from '../../../src/protocol/wire/dot-stuffing.ts'
+
+function stuff(chunks: readonly string[]): string {
+  const stuffer = new DotStuffer()
+  const pieces = chunks.flatMap((chunk) => stuffer.push(Buffer.from(chunk, 'latin1')))
+  return Buffer.concat([...pieces, stuffer.finish()]).toString('latin1')
+}
+
+test.each([
+  ['nothing to stuff', 'a\r\nb\r\n', 'a\r\nb\r\n.\r\n'],
+  ['a dot at the very beginning', '.a\r\n', '..a\r\n.\r\n'],
+  ['a line that is a dot', 'a\r\n.\r\nb\r\n', 'a\r\n..\r\nb\r\n.\r\n'],
+  ['lines of dots', '.\r\n..\r\n...\r\n', '..\r\n...\r\n....\r\n.\r\n'],
+  ['dots elsewhere', 'a.b.\r\n a .\r\n', 'a.b.\r\n a .\r\n.\r\n'],
+  ['a dot after a bare LF', 'a\n.\r\n', 'a\n..\r\n.\r\n'],
+  ['a dot after a bare CR stays', 'a\r.\r\n', 'a\r.\r\n.\r\n'],
+  ['an empty message', '', '.\r\n'],
+  ['no final line end', 'a', 'a\r\n.\r\n'],
+  ['a final dot without line end', 'a\r\n.', 'a\r\n..\r\n.\r\n'],
+  ['a final bare LF', 'a\n', 'a\n\r\n.\r\n'],
+  ['a final bare CR', 'a\r', 'a\r\r\n.\r\n'],
+])('%s, at every cut', (_, message, expected) => {
+  for (let first = 0; first <= message.length; first += 1) {
+    for (let second = first; second <= message.length; second += 1) {
+      const cut = [message.slice(0, first), message.slice(first, second), message.slice(second)]
+      expect(stuff(cut)).toBe(expected)
+    }
+  }
+})
+
+test('octets are not copied', () => {
+  const chunk = Buffer.from('a\r\n.b\r\n')
+  const same = new DotStuffer().push(Buffer.from('abc'))
+  expect(same).toHaveLength(1)
+  const pieces = new DotStuffer().push(chunk)
+  chunk.fill('!')
+  expect(Buffer.concat(pieces).toString()).toBe('!!!.!!!!')
+})
