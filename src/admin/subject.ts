@@ -1,6 +1,6 @@
 /**
- * The Subject of a message for a list: unfolded, encoded words (RFC 2047) decoded as far as they are
- * well formed. It is for the eye only; what comes out may hold any character.
+ * The Subject of a message for a list: unfolded, encoded words (RFC 2047) decoded as far as they
+ * are well formed. It is for the eye only; what comes out may hold any character.
  */
 const FIELD = /(?:^|\n)subject:([^\n]*(?:\n[ \t][^\n]*)*)/i
 const ENCODED_WORD = /=\?([^?\s]{1,40})\?([bq])\?([^?\s]*)\?=/gi

@@ -1,7 +1,7 @@
 /**
- * What every command needs: the environment, the status to end with, and the database. Commands that
- * manage use DATABASE_URL, or else the embedded PostgreSQL of a server that runs in this directory;
- * they never start one.
+ * What every command needs: the environment, the status to end with, and the database. Commands
+ * that manage use DATABASE_URL, or else the embedded PostgreSQL of a server that runs in this
+ * directory; they never start one.
  */
 import { readFileSync } from 'node:fs'
 import { refused } from '../admin/refusal.ts'

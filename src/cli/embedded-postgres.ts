@@ -38,6 +38,8 @@ const SECRET_KEY_OCTETS = 32
 const PASSWORD_OCTETS = 24
 const LOG_MAX_OCTETS = 8 * 1024 * 1024
 const LOG_CHECK_MS = 60_000
+/** The sessions' share of the 10 s in which a node ends comes first. */
+const STOP_MS = 2_500
 const RESTART_MIN_MS = 100
 const RESTART_MAX_MS = 30_000
 
@@ -183,7 +185,7 @@ class PostmasterKeeper {
       current.exited.then(() => {
         hasEnded = true
       })
-      await stopProcess(current.pid, () => !hasEnded)
+      await stopProcess(current.pid, () => !hasEnded, STOP_MS)
     }
     await this.#watch
   }

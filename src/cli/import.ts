@@ -47,7 +47,9 @@ Examples:
           const { imported, alreadyImported, skipped } = report
           for (const { source, reason } of skipped)
             process.stderr.write(`${harmlessLine(source)}: ${harmlessLine(reason)}\n`)
-          const summary = `imported ${formatCount(imported, 'message')}, ${alreadyImported} were in already, ${skipped.length} skipped\n`
+          const summary =
+            `imported ${formatCount(imported, 'message')}, ` +
+            `${alreadyImported} were in already, ${skipped.length} skipped\n`
           process.stdout.write(options.json ? formatJson(report) : summary)
           if (skipped.length > 0) context.status = 1
         } finally {

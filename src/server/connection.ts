@@ -1,7 +1,8 @@
 /**
- * The pump: carries octets between one socket and one POP3 session, and carries out what the session
- * asks for. Replies of one batch of input go out in one write. Reading stops while an outcome is owed
- * or the peer does not take what was written, so nothing grows with what a peer sends or ignores.
+ * The pump: carries octets between one socket and one POP3 session, and carries out what the
+ * session asks for. Replies of one batch of input go out in one write. Reading stops while an
+ * outcome is owed or the peer does not take what was written, so nothing grows with what a peer
+ * sends or ignores.
  *
  * A fault after "+OK" of a RETR destroys the connection: no dot, no -ERR, so that no client takes a
  * part for the whole.
@@ -92,8 +93,8 @@ export class Pop3Connection implements Connection {
   }
 
   /**
-   * Autologout: of a silent peer, and of one that has stopped reading (RFC 1939 §3). What takes long
-   * because our own database does is not the peer's silence.
+   * Autologout: of a silent peer, and of one that has stopped reading (RFC 1939 §3). What takes
+   * long because our own database does is not the peer's silence.
    */
   #expire(): void {
     const isPeerStuck = this.#isClosing || this.#socket.writableLength > 0
@@ -222,7 +223,9 @@ export class Pop3Connection implements Connection {
     return { kind: 'commit-failed', reason: result }
   }
 
-  /** What the session is answered when `ask` threw; undefined if the connection had to be destroyed. */
+  /**
+   * What the session is answered when `ask` threw; undefined if the connection had to be destroyed.
+   */
   #refusalFor(action: Asked, error: unknown): Pop3Outcome | undefined {
     this.#log.warn({ error, client: this.#client, action: action.kind }, 'a command failed')
     if (action.kind === 'login') return { kind: 'login-refused', reason: 'temporary' }
@@ -248,8 +251,8 @@ export class Pop3Connection implements Connection {
     this.#closeReason = reason
     // The wait for the peer's FIN begins when our last octet has left; until then it may be slow.
     this.#socket.end(() => this.#linger())
-    // Octets that a peer still sends are read and dropped: unread ones would turn our FIN into a reset,
-    // which can take the last reply with it.
+    // Octets that a peer still sends are read and dropped: unread ones would turn our FIN into a
+    // reset, which can take the last reply with it.
     this.#socket.removeAllListeners('data').resume()
   }
 

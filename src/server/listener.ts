@@ -1,7 +1,7 @@
 /**
- * Opens the listening sockets of one protocol and knows every connection that came in, so that a stop
- * can tell them all, wait for them, and in the end destroy the rest. In a cluster worker `listen`
- * shares the supervisor's handle: addresses are the same in every worker.
+ * Opens the listening sockets of one protocol and knows every connection that came in, so that a
+ * stop can tell them all, wait for them, and in the end destroy the rest. In a cluster worker
+ * `listen` shares the supervisor's handle: addresses are the same in every worker.
  */
 import { createServer, type Server, type Socket } from 'node:net'
 import { formatListenAddress, type ListenAddress } from '../base/network.ts'
@@ -16,8 +16,8 @@ export interface Connection {
 }
 
 /**
- * LIMIT: octets buffered for writing before back-pressure sets in. Node's 16 KiB would stop a batch of
- * pipelined replies after two messages of 10 KB.
+ * LIMIT: octets buffered for writing before back-pressure sets in. Node's 16 KiB would stop a batch
+ * of pipelined replies after two messages of 10 KB.
  */
 const HIGH_WATER_MARK_OCTETS = 131_072
 

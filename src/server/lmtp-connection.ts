@@ -1,9 +1,9 @@
 /**
  * One LMTP connection: smtp-server's protocol code with what Popgres needs otherwise. Replies may
- * bring their own enhanced status code; there is no wait for early talkers before the greeting (peers
- * are trusted, and 100 ms a connection is much for an MTA); a stop lets a running transaction end and
- * then says 421. The methods overridden here belong to smtp-server's published types; test/integration/
- * delivery holds what is relied on.
+ * bring their own enhanced status code; there is no wait for early talkers before the greeting
+ * (peers are trusted, and 100 ms a connection is much for an MTA); a stop lets a running
+ * transaction end and then says 421. The methods overridden here belong to smtp-server's published
+ * types; test/integration/ delivery holds what is relied on.
  */
 import type { Socket } from 'node:net'
 import type { SMTPServer } from 'smtp-server'

@@ -1,9 +1,10 @@
 /**
  * The LMTP front door of one worker (RFC 2033): mail comes in here from an MTA. The dialogue is
- * smtp-server's; what MAIL, RCPT and DATA mean is lmtp-transaction.ts. Over TCP only trusted networks
- * may deliver; a Unix socket is guarded by the directory it lies in. A 250 after DATA means that the
- * message is committed. A peer that loses the connection before that reply may send again, and the
- * message is then there twice: RFC 1047's lesson is to keep that time short, not to lose mail.
+ * smtp-server's; what MAIL, RCPT and DATA mean is lmtp-transaction.ts. Over TCP only trusted
+ * networks may deliver; a Unix socket is guarded by the directory it lies in. A 250 after DATA
+ * means that the message is committed. A peer that loses the connection before that reply may send
+ * again, and the message is then there twice: RFC 1047's lesson is to keep that time short, not to
+ * lose mail.
  */
 import type { Socket } from 'node:net'
 import { SMTPServer, type SMTPServerAddress, type SMTPServerSession } from 'smtp-server'
@@ -41,7 +42,9 @@ export interface LmtpServerOptions {
 const IDLE_TIMEOUT_MS = 300_000
 const CONNECTIONS_MAX = 500
 
-/** LIMIT: RFC 5321 §4.5.3.1.4 has 512, extensions and long addresses need more; 256 kept in reserve. */
+/**
+ * LIMIT: RFC 5321 §4.5.3.1.4 has 512, extensions and long addresses need more; 256 kept in reserve.
+ */
 const COMMAND_MAX_OCTETS = 2_048
 
 /** Commands of the library that have no place in LMTP behind an MTA. */

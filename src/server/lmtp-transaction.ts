@@ -1,7 +1,7 @@
 /**
  * One LMTP mail transaction, from MAIL to the replies after DATA: what each command is answered, in
- * values. Knows recipients and delivery, not the socket. RFC 2033 §4.2 wants one reply after DATA for
- * each RCPT that succeeded, in their order, a user named twice included.
+ * values. Knows recipients and delivery, not the socket. RFC 2033 §4.2 wants one reply after DATA
+ * for each RCPT that succeeded, in their order, a user named twice included.
  */
 import { randomUUID } from 'node:crypto'
 import { isFailure } from '../base/failure.ts'
@@ -77,8 +77,8 @@ export class LmtpTransaction {
   }
 
   /**
-   * DATA: takes the message while it arrives, to its end even if it is refused before (replies may not
-   * come earlier), but without keeping the rest.
+   * DATA: takes the message while it arrives, to its end even if it is refused before (replies may
+   * not come earlier), but without keeping the rest.
    * @throws if the peer went away before the end: then nothing was delivered
    */
   async receive(message: AsyncIterable<Buffer>): Promise<Reply[]> {

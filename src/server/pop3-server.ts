@@ -1,6 +1,6 @@
 /**
- * The POP3 front door of one worker: accepts connections, gives each its session with what is true for
- * it (greeting, whether passwords may be sent in the clear), and its pump.
+ * The POP3 front door of one worker: accepts connections, gives each its session with what is true
+ * for it (greeting, whether passwords may be sent in the clear), and its pump.
  */
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'

@@ -1,7 +1,8 @@
 /**
  * Listening on a Unix socket. A file left behind by a process that was killed is replaced; one that
- * somebody answers on, or that is no socket, is not. Who may connect is decided by the directory it lies
- * in: the socket itself is open to all, since the MTA runs under another account. Closing removes it.
+ * somebody answers on, or that is no socket, is not. Who may connect is decided by the directory it
+ * lies in: the socket itself is open to all, since the MTA runs under another account. Closing
+ * removes it.
  */
 import { statSync, unlinkSync } from 'node:fs'
 import { chmod } from 'node:fs/promises'
@@ -37,8 +38,8 @@ function listen(server: Server, path: string): Promise<void> {
 }
 
 /**
- * Removes the file if nobody answers on it. Looked at again right before, so that what another worker
- * has bound meanwhile stays.
+ * Removes the file if nobody answers on it. Looked at again right before, so that what another
+ * worker has bound meanwhile stays.
  * @returns whether listening is worth another try
  */
 async function removeStale(path: string): Promise<boolean> {

@@ -74,7 +74,8 @@ const checkBodies: Check = async (db, domainId, isRepair) => {
     from named n
       join bodies b on b.domain_id = ${domainId} and b.body_id = n.body_id
       left join chunks c on c.body_id = n.body_id
-    where b.octets is null or b.octets <> coalesce(c.octets, 0) or not coalesce(c.is_contiguous, true)
+    where b.octets is null or b.octets <> coalesce(c.octets, 0)
+      or not coalesce(c.is_contiguous, true)
     order by n.user_id, n.uid`.execute(db.kysely)
   const findings: Finding[] = []
   for (const row of rows) {
@@ -213,7 +214,8 @@ function countersFindings(row: CountersRow): [FindingKind, string][] {
 async function recount(db: Database, domainId: number, userId: number): Promise<void> {
   await onMaildrop(db, domainId, userId, async (transaction) => {
     await sql`update maildrops d
-      set message_count = s.count, octets = s.octets, next_uid = greatest(d.next_uid, s.max_uid + 1),
+      set message_count = s.count, octets = s.octets,
+        next_uid = greatest(d.next_uid, s.max_uid + 1),
         has_unique_ids = d.has_unique_ids or s.has_unique_ids
       from (
         select count(*)::integer as count, coalesce(sum(octets), 0)::bigint as octets,
@@ -227,8 +229,8 @@ async function recount(db: Database, domainId: number, userId: number): Promise<
 }
 
 /**
- * Ends the user's session (its snapshot would be of before the repair), locks the maildrop and works
- * on it. In the order of QUIT and delivery: lease, maildrop, messages.
+ * Ends the user's session (its snapshot would be of before the repair), locks the maildrop and
+ * works on it. In the order of QUIT and delivery: lease, maildrop, messages.
  */
 async function onMaildrop(
   db: Database,

@@ -181,7 +181,8 @@ export class Database {
 
   #openPool(config: ConstructorParameters<typeof Pool>[0]): Pool {
     const pool = new Pool(config)
-    // An idle connection that breaks has already left the pool; without a listener it would crash us.
+    // An idle connection that breaks has already left the pool; without a listener it would crash
+    // us.
     pool.on('error', (error) => this.#logBroken(error))
     return pool
   }
@@ -219,7 +220,8 @@ function connectionConfig(options: DatabaseOptions): ClientConfig {
 
 /**
  * Whether a fresh connection is needed: this one broke (its end may not have been noticed yet), a
- * pooler has lost our prepared statement, a plan is of before a migration, or the server is a standby.
+ * pooler has lost our prepared statement, a plan is of before a migration, or the server is a
+ * standby.
  */
 function isUnusable(failure: Failure): boolean {
   const sqlState = sqlStateOf(failure)

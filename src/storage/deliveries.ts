@@ -26,7 +26,9 @@ export interface ImportedMessage {
   /** 1 for the first message with that digest in the source, 2 for the second … */
   copy: number
   receivedAt: Date | undefined
-  /** the old server's; not kept if it is no unique-id, taken, or looks like a derived one of ours */
+  /**
+   * the old server's; not kept if it is no unique-id, taken, or looks like a derived one of ours
+   */
   uniqueId: string | undefined
 }
 
@@ -56,10 +58,17 @@ const LOCKED = `with recipients as (
     from maildrops m join users u on u.domain_id = $1 and u.user_id = m.user_id
     where m.domain_id = $1 and m.user_id = any ($2::bigint[])
     order by m.user_id for no key update of m
+  ), ready as (
+    select not exists (
+      select from recipients r
+        join users u on u.domain_id = $1 and u.user_id = r.user_id
+        left join maildrops m on m.domain_id = $1 and m.user_id = r.user_id
+      where m.user_id is null) as is_ready
   ), fitting as (
     select l.user_id, r.octets, r.prefix, l.uid_validity
     from locked l join recipients r on r.user_id = l.user_id
-    where l.quota_octets is null or l.octets + r.octets <= l.quota_octets
+    where (l.quota_octets is null or l.octets + r.octets <= l.quota_octets)
+      and (select is_ready from ready)
   )`
 
 const TAKEN = `, taken as (
@@ -89,7 +98,8 @@ const TAKEN_IMPORTED = `, fresh as (
     from fitting f join fresh on fresh.user_id = f.user_id
   ), taken as (
     update maildrops m
-    set next_uid = m.next_uid + 1, message_count = m.message_count + 1, octets = m.octets + f.octets,
+    set next_uid = m.next_uid + 1, message_count = m.message_count + 1,
+      octets = m.octets + f.octets,
       has_unique_ids = m.has_unique_ids or f.unique_id is not null
     from named f
     where m.domain_id = $1 and m.user_id = f.user_id
@@ -97,16 +107,13 @@ const TAKEN_IMPORTED = `, fresh as (
       coalesce($9::timestamptz, now()) as received_at
   )`
 
-// Nothing is written if nobody takes the message. A body that is there already is that of the
-// first run, which found some maildrops missing.
+// Nothing is written if nobody takes the message.
 const BODY_WITH_CONTENT = `, body as (
     insert into bodies (domain_id, body_id, octets)
     select $1, $4::uuid, $5::integer where exists (select 1 from taken)
-    on conflict (domain_id, body_id) do nothing
   ), chunk as (
     insert into body_chunks (domain_id, body_id, seq, data)
     select $1, $4::uuid, 0, $6::bytea where exists (select 1 from taken) and $5::integer > 0
-    on conflict (domain_id, body_id, seq) do nothing
   )`
 
 const BODY_COMPLETE = `, body as (
@@ -122,7 +129,7 @@ const STORED = `, stored as (
   )`
 
 const OUTCOMES = `
-  select r.user_id, s.uid, l.user_id is not null`
+  select r.user_id, s.uid, l.user_id is not null, (select is_ready from ready)`
 
 const OUTCOMES_FROM = `
   from recipients r
@@ -154,7 +161,8 @@ const HOT_CONTENT_MAX_OCTETS = 65_536
 const HOT_RECIPIENTS_MAX = 50
 
 /**
- * Makes the message exist in each recipient's maildrop that has room for it, or in none if it throws.
+ * Makes the message exist in each recipient's maildrop that has room for it, or in none if it
+ * throws.
  * @returns the outcome by userId, of every recipient
  * @throws {Failure} STORAGE_CONFLICT if the body was swept or the user removed meanwhile: nothing
  *   was delivered, the sender may try again; STORAGE_IN_DOUBT if nobody knows
@@ -164,16 +172,15 @@ export async function deliver(
   delivery: Delivery,
 ): Promise<Map<number, DeliveryResult>> {
   checkDelivery(delivery)
-  const results = await attempt(db, delivery, delivery.recipients)
-  const missing = delivery.recipients.filter(
-    ({ userId }) => results.get(userId)?.status === 'unknown-user',
-  )
-  if (missing.length === 0) return results
-  // No maildrop row: no user, or one to whom nobody has delivered and who never logged in.
-  const userIds = missing.map((recipient) => recipient.userId)
+  const first = await attempt(db, delivery)
+  if (isReady(first)) return toResults(first)
+  // INSERT INTO users makes no maildrop row. All together or nobody: had the others been served
+  // before, a failure now would bring them the message twice.
+  const userIds = delivery.recipients.map((recipient) => recipient.userId)
   await db.hotOrBulk(MAKE_MAILDROPS, [delivery.domainId, encodeNumbers(userIds)])
-  for (const [userId, result] of await attempt(db, delivery, missing)) results.set(userId, result)
-  return results
+  const second = await attempt(db, delivery)
+  if (!isReady(second)) throw new Failure('STORAGE_CONFLICT', 'a maildrop was removed meanwhile')
+  return toResults(second)
 }
 
 function checkDelivery({ content, bodyOctets, recipients }: Delivery): void {
@@ -185,12 +192,8 @@ function checkDelivery({ content, bodyOctets, recipients }: Delivery): void {
   assert(bodyOctets <= CHUNK_OCTETS, 'content is one chunk')
 }
 
-async function attempt(
-  db: Database,
-  delivery: Delivery,
-  recipients: readonly DeliveryRecipient[],
-): Promise<Map<number, DeliveryResult>> {
-  const { domainId, bodyId, bodyOctets, content, imported } = delivery
+async function attempt(db: Database, delivery: Delivery): Promise<RawRow[]> {
+  const { domainId, bodyId, bodyOctets, content, imported, recipients } = delivery
   const values: unknown[] = [
     domainId,
     encodeNumbers(recipients.map((recipient) => recipient.userId)),
@@ -208,15 +211,23 @@ async function attempt(
     const statement = statementOf(delivery)
     return isSmall ? db.hotOrBulk(statement, values) : db.bulk(statement, values)
   }
-  const rows = await run()
-    .catch(async (error) => {
-      // Another import named a message alike while we waited for the maildrop: it is visible now.
+  try {
+    return await run().catch(async (error) => {
+      // Another import named a message alike while we waited for the maildrop: visible by now.
       if (constraintOf(error) === 'messages_unique_id_key') return await run()
       throw error
     })
-    .catch((error) => {
-      throw withoutReference(error)
-    })
+  } catch (error) {
+    throw withoutReference(error)
+  }
+}
+
+/** False: a user among the recipients has no maildrop row yet, and nothing was delivered. */
+function isReady(rows: readonly RawRow[]): boolean {
+  return rows.every((row) => decodeBoolean(present(row, 3)))
+}
+
+function toResults(rows: readonly RawRow[]): Map<number, DeliveryResult> {
   return new Map(rows.map((row) => [decodeInt8(present(row, 0)), decodeResult(row)] as const))
 }
 
@@ -226,7 +237,7 @@ function statementOf({ content, imported }: Delivery): Statement {
 }
 
 function decodeResult(row: RawRow): DeliveryResult {
-  const [, uid, hasMaildrop, isKnownImport] = row
+  const [, uid, hasMaildrop, , isKnownImport] = row
   if (uid) return { status: 'delivered', uid: decodeInt4(uid) }
   if (!(hasMaildrop && decodeBoolean(hasMaildrop)))
     return { status: 'unknown-user', uid: undefined }

@@ -27,7 +27,9 @@ export interface Lease {
 
 export interface LeaseRequest extends Lease {
   nodeId: string
-  /** their leases may be taken over: the dead, as a node that has just joined is on nobody's list */
+  /**
+   * their leases may be taken over: the dead, as a node that has just joined is on nobody's list
+   */
   deadNodeIds: readonly string[]
   /** of the account that was verified */
   fingerprint: string

@@ -1,7 +1,7 @@
 /**
  * Reading a maildrop. The list of a session travels packed, eight octets a message, and stays typed
- * arrays: 100,000 messages in 20 ms and 800 kB, where rows of text took four times as long. Messages
- * themselves are read a few at a time; larger bodies follow chunk by chunk (bodies.ts).
+ * arrays: 100,000 messages in 20 ms and 800 kB, where rows of text took four times as long.
+ * Messages themselves are read a few at a time; larger bodies follow chunk by chunk (bodies.ts).
  */
 import { CHUNK_OCTETS } from './bodies.ts'
 import type { Database, Statement } from './database.ts'
@@ -16,7 +16,9 @@ export interface StoredMessage {
   prefix: Buffer
   bodyId: string
   bodyOctets: number
-  /** the whole body, if it is one chunk and not larger than was asked for; empty for an empty one */
+  /**
+   * the whole body, if it is one chunk and not larger than was asked for; empty for an empty one
+   */
   firstChunk: Buffer | undefined
 }
 

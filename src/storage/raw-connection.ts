@@ -1,7 +1,7 @@
 /**
  * Rows as bytes. pg's own parser decodes every field as UTF-8, in binary format too, which destroys
- * octets above 0x7F and costs a copy as text. This connection cuts the server's stream into messages
- * itself: a DataRow leaves as Buffers, all other messages go to pg's own parser untouched.
+ * octets above 0x7F and costs a copy as text. This connection cuts the server's stream into
+ * messages itself: a DataRow leaves as Buffers, all other messages go to pg's own parser untouched.
  *
  * Pinned to pg 8: it relies on Connection's `attachListeners(stream)` (called with the TLS stream
  * after an upgrade) and on Client's `connection` being replaceable before connect. If a later pg
@@ -25,7 +25,8 @@ interface DataRow {
 // counts itself but not the kind.
 const HEADER_OCTETS = 5
 const KIND_DATA_ROW = 0x44 // 'D'
-// LIMIT: PostgreSQL cannot send a larger message (MaxAllocSize); a larger length is a broken stream.
+// LIMIT: PostgreSQL cannot send a larger message (MaxAllocSize); a larger length is a broken
+// stream.
 const MESSAGE_MAX_OCTETS = 0x3fff_ffff
 
 /**

@@ -61,7 +61,7 @@ async function startServer(): Promise<void> {
 }
 
 async function stopServer(): Promise<void> {
-  if (postmaster > 0) await stopProcess(postmaster, () => isRunning(postmaster))
+  if (postmaster > 0) await stopProcess(postmaster, () => isRunning(postmaster), 10_000)
   postmaster = 0
 }
 
@@ -107,6 +107,9 @@ test('away at the start, there, away again, back: refused for now each time, nev
 
   await startServer()
   await node.record('the database is back', from)
+  // The session lived through it, and its lease with it: PostgreSQL ended in order.
+  expect(await client.ask('QUIT')).toMatch(/^\+OK/)
+  await client.closed
   const again = await loginSoon(pop3, USER, PASSWORD)
   expect(await again.ask('STAT')).toMatch(/^\+OK 1 /)
   expect(node.records.map(({ msg }) => msg)).not.toContainEqual(

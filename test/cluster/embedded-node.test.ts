@@ -2,6 +2,7 @@
  * A node on its embedded PostgreSQL, as `npm start` runs it: what a first start makes, what an end
  * leaves, and what is found again after any end.
  */
+import { spawnSync } from 'node:child_process'
 import {
   chmodSync,
   existsSync,
@@ -14,9 +15,9 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { loginSoon } from '../support/login-soon.ts'
 import { NodeProcess } from '../support/node-process.ts'
 import { Pop3Client } from '../support/pop3-client.ts'
-import { loginSoon } from '../support/login-soon.ts'
 import { isRunning, processesWith, untilGone } from '../support/processes.ts'
 
 const USER = 'demo@example.test'
@@ -61,9 +62,7 @@ test('a first start makes a demo user with mail; SIGTERM leaves no process and a
   const again = await Pop3Client.login((await second.addresses()).pop3, USER, password)
   const left = (await again.askMulti('UIDL')).raw.toString().split('\r\n')
   const expected = listed.split('\r\n').filter((line) => !line.startsWith('2 '))
-  expect(left.map((line) => line.split(' ')[1])).toEqual(
-    expected.map((line) => line.split(' ')[1]),
-  )
+  expect(left.map((line) => line.split(' ')[1])).toEqual(expected.map((line) => line.split(' ')[1]))
   expect(second.stderr).not.toContain('first start')
 })
 
@@ -194,3 +193,21 @@ test('secrets are in no command line and in no environment, and their files are 
 })
 
 const isUnfinished = (name: string): boolean => name.startsWith('unfinished-')
+
+const hasCurl = spawnSync('curl', ['--version']).status === 0
+
+test.runIf(hasCurl)('the lines that are printed work when they are pasted', async () => {
+  const node = start()
+  await node.addresses()
+  const lines = node.stderr.split('\n').filter((line) => /^ {2}(curl|\(printf)/.test(line))
+  expect(lines).toHaveLength(3)
+  const paste = (line: string | undefined): string =>
+    spawnSync('sh', ['-c', line ?? ''], { encoding: 'utf8' }).stdout
+  const [list, read, deliver] = lines
+  const before = paste(list).trim().split('\r\n')
+  expect(paste(read)).toMatch(/^Return-Path: .*\r\nSubject: Welcome/s)
+  expect(paste(deliver)).toMatch(/\r\n250 2.*\r\n221 /)
+  const after = paste(list).trim().split('\r\n')
+  expect(after).toHaveLength(before.length + 1)
+  expect(paste(list?.replace(/$/, String(after.length)))).toContain('Hello, Popgres!')
+})

@@ -40,9 +40,10 @@ function isForTcp(dialog: Dialog): boolean {
 for (const dialog of FOLDERS.flatMap(readDialogs).filter(isForTcp)) {
   describe(dialog.name, () => {
     for (const mode of MODES) {
-      test.runIf(mode !== 'pipelined' || dialog.isPipelinable)(mode, async ({ skip }) => {
+      if (mode === 'pipelined' && !dialog.isPipelinable) continue
+      test(mode, async () => {
         const peer = dialog.abilities.has('idle') ? peers.impatient : peers.patient
-        if (!canRun(dialog, peer, mode)) skip('the real server cannot be brought to it')
+        if (!canRun(dialog, peer, mode)) throw new Error('the dialog wants what is not arranged')
         await runDialog(dialog, peer, mode)
       })
     }

@@ -16,6 +16,9 @@ const NO_MAIL = 1
 const AUTHENTICATION_FAILED = 3
 const LOCK_BUSY = 9
 
+// CLIENT: fetchmail 6.4 takes the stuffing off body lines, not off header fields.
+const NAMES = [...MESSAGES.keys()].filter((name) => name !== 'dot-field')
+
 interface Account {
   address: string
   protocol?: 'pop3' | 'apop'
@@ -71,18 +74,18 @@ describeClients('fetchmail', ['fetchmail', 'swaks'], () => {
 
   it('fetches everything once with --keep, and later only what is new', async () => {
     const address = await server.addUser('fetchmail-keep')
-    await deliver(server, address)
+    await deliver(server, address, NAMES)
     const fetchmail = new Fetchmail(server, { address, isKept: true })
     const first = await fetchmail.run()
     expect(first.stderr).not.toContain('error')
     expect(first.status).toBe(FETCHED)
-    expect(fetchmail.copies().map(nameOf)).toEqual([...MESSAGES.keys()])
+    expect(fetchmail.copies().map(nameOf)).toEqual(NAMES)
     for (const copy of fetchmail.copies()) expectDelivered(copy, address, nameOf(copy))
     expect((await fetchmail.run()).status).toBe(NO_MAIL)
-    expect(fetchmail.copies()).toHaveLength(MESSAGES.size)
+    expect(fetchmail.copies()).toHaveLength(NAMES.length)
     await deliver(server, address, ['plain'])
     expect((await fetchmail.run()).status).toBe(FETCHED)
-    expect(fetchmail.copies()).toHaveLength(MESSAGES.size + 1)
+    expect(fetchmail.copies()).toHaveLength(NAMES.length + 1)
   })
 
   it('without --keep leaves the maildrop empty', async () => {

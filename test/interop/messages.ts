@@ -5,6 +5,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
+import { CHUNK_OCTETS } from '../../src/storage/bodies.ts'
 import { runClient } from './clients.ts'
 import { DOMAIN, HOST, type InteropServer } from './server.ts'
 
@@ -21,10 +22,13 @@ function message(name: string, body: string, head = HEAD): Buffer {
   return Buffer.from(`${fields.join('\r\n')}\r\n\r\n${body}`, 'latin1')
 }
 
-/** Longer than one stored chunk (256 KiB), with dots wherever a seam may fall. */
-function manyDots(): string {
-  const lines = Array.from({ length: 9_000 }, (_, index) => `${'.'.repeat((index % 60) + 1)}`)
-  return `${lines.join('\r\n')}\r\n`
+/** Of two stored chunks, the second of which begins with a dot at the beginning of a line. */
+function dotAtSeam(): Buffer {
+  const head = message('seam', '')
+  const line = `${'.'.repeat(62)}\r\n`
+  const room = CHUNK_OCTETS - head.length - 2
+  const text = line.repeat(Math.floor(room / line.length)) + 'x'.repeat(room % line.length)
+  return Buffer.concat([head, Buffer.from(`${text}\r\n.\r\n.y\r\n`, 'latin1')])
 }
 
 /** Name → octets; every line ends in CRLF, as LMTP has it. */
@@ -35,7 +39,8 @@ export const MESSAGES: ReadonlyMap<string, Buffer> = new Map([
   ['white-space', message('white-space', ' \r\n\t\r\n  trailing  \r\n\r\n\r\n')],
   ['no-body', message('no-body', '')],
   ['long-line', message('long-line', `${'0123456789'.repeat(99)}\r\n`)],
-  ['many-dots', message('many-dots', manyDots())],
+  ['dot-field', message('dot-field', '.\r\n', ['.: a dot is the first octet', ...HEAD])],
+  ['seam', dotAtSeam()],
 ])
 
 /** Delivers over LMTP what the name stands for. */

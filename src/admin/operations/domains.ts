@@ -1,7 +1,7 @@
 /**
- * What an operator does with domains. Each function is one operation, used alike by the command line
- * and by whatever else manages a server: values in, values out, OPERATION_REFUSED with a line that
- * says what to do.
+ * What an operator does with domains. Each function is one operation, used alike by the command
+ * line and by whatever else manages a server: values in, values out, OPERATION_REFUSED with a line
+ * that says what to do.
  */
 import type { Database } from '../../storage/database.ts'
 import {

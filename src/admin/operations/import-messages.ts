@@ -1,9 +1,9 @@
 /**
- * Brings messages from files into one maildrop, resumably: a ledger row for each message (digest and
- * n-th copy of it in this run) is written by the delivering statement itself, so a second run goes on
- * where the first was cut and never brings back what the user has deleted since. Nothing is added to a
- * message: it is stored as it lies in the file, with CRLF line ends. Which formats there are is the
- * caller's business; here messages are items that can be opened.
+ * Brings messages from files into one maildrop, resumably: a ledger row for each message (digest
+ * and n-th copy of it in this run) is written by the delivering statement itself, so a second run
+ * goes on where the first was cut and never brings back what the user has deleted since. Nothing is
+ * added to a message: it is stored as it lies in the file, with CRLF line ends. Which formats there
+ * are is the caller's business; here messages are items that can be opened.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { Failure, isFailure } from '../../base/failure.ts'
@@ -58,8 +58,8 @@ interface Measured {
 }
 
 /**
- * @throws {Failure} OPERATION_REFUSED if there is no such user; a storage failure as it came, in the
- *   middle of the run: run it again
+ * @throws {Failure} OPERATION_REFUSED if there is no such user; a storage failure as it came, in
+ *   the middle of the run: run it again
  */
 export async function importMessages(db: Database, request: ImportRequest): Promise<ImportReport> {
   const address = parseAddress(request.address)

@@ -1,7 +1,7 @@
 /**
- * What an operator does with the messages of one maildrop. A message is named by its uid, which never
- * changes and is never used again; or by the unique-id that UIDL shows. Numbers 1 to n belong to one
- * session of one client, so they name nothing here.
+ * What an operator does with the messages of one maildrop. A message is named by its uid, which
+ * never changes and is never used again; or by the unique-id that UIDL shows. Numbers 1 to n belong
+ * to one session of one client, so they name nothing here.
  */
 import { Failure } from '../../base/failure.ts'
 import { CHUNK_OCTETS, selectChunk } from '../../storage/bodies.ts'

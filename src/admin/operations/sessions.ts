@@ -1,6 +1,6 @@
 /**
- * What an operator does with live sessions. A session ends because its row is deleted, so this works
- * across machines; the client hears of it within one heartbeat of its node.
+ * What an operator does with live sessions. A session ends because its row is deleted, so this
+ * works across machines; the client hears of it within one heartbeat of its node.
  */
 import type { Database } from '../../storage/database.ts'
 import { deleteSession, selectSessions } from '../../storage/tenants/sessions.ts'

@@ -1,7 +1,7 @@
 /**
- * Many users at once. Rows come as text from whatever format they were in; each is either written or
- * refused with a reason, and one that is refused stops nothing. Hashes are taken over in batches of
- * one statement; passwords are hashed first, which takes most of the time (argon2id).
+ * Many users at once. Rows come as text from whatever format they were in; each is either written
+ * or refused with a reason, and one that is refused stops nothing. Hashes are taken over in batches
+ * of one statement; passwords are hashed first, which takes most of the time (argon2id).
  */
 import { Secret } from '../../base/secret.ts'
 import { hashPassword, isUsableArgon2 } from '../../mail/auth/argon2.ts'

@@ -2,8 +2,8 @@
  * What an operator does with users. Each function is one operation, used alike by the command line
  * and by whatever else manages a server. Passwords come as Secret and leave as hashes only.
  *
- * APOP needs its secret in the clear, so it never is the password: it is a secret of its own, stored
- * encrypted under POPGRES_SECRET_KEY.
+ * APOP needs its secret in the clear, so it never is the password: it is a secret of its own,
+ * stored encrypted under POPGRES_SECRET_KEY.
  */
 import type { Secret } from '../../base/secret.ts'
 import { encryptApopSecret } from '../../mail/auth/apop-secret.ts'

@@ -114,5 +114,6 @@ function formatReport(report: CheckReport): string {
   const { domainCount, findings } = report
   const checked = `checked ${formatCount(domainCount, 'domain')}: `
   if (findings.length === 0) return `${checked}nothing is wrong\n`
-  return `${formatTable(FINDING_COLUMNS, findings)}${checked}${formatCount(findings.length, 'finding')}\n`
+  const found = formatCount(findings.length, 'finding')
+  return `${formatTable(FINDING_COLUMNS, findings)}${checked}${found}\n`
 }

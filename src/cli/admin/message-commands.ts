@@ -1,4 +1,6 @@
-/** `popgres message …`: what lies in a maildrop. The operations are in admin/operations/messages.ts. */
+/**
+ * `popgres message …`: what lies in a maildrop. The operations are in admin/operations/messages.ts.
+ */
 import { once } from 'node:events'
 import { type Command, InvalidArgumentError } from 'commander'
 import { formatOctets } from '../../admin/octets.ts'

@@ -1,4 +1,6 @@
-/** `popgres session …`: who has a maildrop open. The operations are in admin/operations/sessions.ts. */
+/**
+ * `popgres session …`: who has a maildrop open. The operations are in admin/operations/sessions.ts.
+ */
 import type { Command } from 'commander'
 import { kickSession, type LiveSession, listSessions } from '../../admin/operations/sessions.ts'
 import { type CommandContext, withDatabase } from '../command-context.ts'

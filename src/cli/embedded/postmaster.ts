@@ -18,7 +18,9 @@ import type { Binaries } from './binaries.ts'
 import { matchOwner, pgDataOf, serverLogOf } from './home.ts'
 import { commandLine, isAlive } from './processes.ts'
 
-const STOP_MS = 6_000
+/** Nobody waits for the end of an orphan; its last checkpoint may be a large one. */
+const ORPHAN_STOP_MS = 30_000
+const BY_FORCE_MS = 1_000
 const START_MS = 120_000 // crash recovery replays at most max_wal_size
 const POLL_MS = 20
 
@@ -37,7 +39,7 @@ export interface Postmaster {
 }
 
 /** undefined: there is no such file, or it is not complete yet. */
-export function readPidFile(home: string): PidFile | undefined {
+function readPidFile(home: string): PidFile | undefined {
   let lines: string[]
   try {
     lines = readFileSync(join(pgDataOf(home), 'postmaster.pid'), 'utf8').split('\n')
@@ -74,19 +76,26 @@ export async function stopOrphan(home: string, log: Log): Promise<boolean> {
     { postmaster: file.pid },
     'stopping the PostgreSQL that an earlier supervisor left behind',
   )
-  await stopProcess(file.pid, () => isPostmasterOf(home, file.pid))
+  await stopProcess(file.pid, () => isPostmasterOf(home, file.pid), ORPHAN_STOP_MS)
   return true
 }
 
-/** Fast (running transactions are rolled back), then immediate, then by force. */
-export async function stopProcess(pid: number, isRunning: () => boolean): Promise<void> {
+/**
+ * Fast (running transactions are rolled back), then immediate (the next start recovers), then by
+ * force.
+ */
+export async function stopProcess(
+  pid: number,
+  isRunning: () => boolean,
+  fastMs: number,
+): Promise<void> {
   for (const signal of ['SIGINT', 'SIGQUIT', 'SIGKILL'] as const) {
     try {
       process.kill(pid, signal)
     } catch {
       return // it is gone
     }
-    const deadline = performance.now() + (signal === 'SIGINT' ? STOP_MS : 2_000)
+    const deadline = performance.now() + (signal === 'SIGINT' ? fastMs : BY_FORCE_MS)
     while (isRunning()) {
       if (performance.now() > deadline) break
       await delay(POLL_MS)

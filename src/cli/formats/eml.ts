@@ -1,6 +1,7 @@
 /**
- * One message in one file, as it lies there: line ends apart, every octet of the file is the message,
- * a leading "From " line of some mbox too. The file's time of change stands for the day of receipt.
+ * One message in one file, as it lies there: line ends apart, every octet of the file is the
+ * message, a leading "From " line of some mbox too. The file's time of change stands for the day of
+ * receipt.
  */
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'

@@ -1,8 +1,8 @@
 /**
- * A Maildir: one message a file in `new` and `cur`, oldest first. `tmp` holds what was not delivered
- * whole, files whose name begins with a dot are no messages, and folders (`.Sent`) are Maildirs of
- * their own: name them too if they shall come along. The day of receipt is the number at the start of
- * the file's name, else the file's time of change.
+ * A Maildir: one message a file in `new` and `cur`, oldest first. `tmp` holds what was not
+ * delivered whole, files whose name begins with a dot are no messages, and folders (`.Sent`) are
+ * Maildirs of their own: name them too if they shall come along. The day of receipt is the number
+ * at the start of the file's name, else the file's time of change.
  */
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,9 +1,9 @@
 /**
- * Whether a line that begins with "From " separates messages of an mbox, and the date in it.
- * RFC 4155 wants asctime in UTC ("From a@b Thu Nov 13 20:26:00 2025"); programs also write a zone
- * before or after the year, leave the seconds out, or put words behind. With such a date a line is a
- * separator. Without one it is if it has one word at most ("From -", "From 1844347@xxx"), follows a
- * blank line, and a header field stands under it. The first line of a file need only begin so.
+ * Whether a line that begins with "From " separates messages of an mbox, and the date in it. RFC
+ * 4155 wants asctime in UTC ("From a@b Thu Nov 13 20:26:00 2025"); programs also write a zone
+ * before or after the year, leave the seconds out, or put words behind. With such a date a line is
+ * a separator. Without one it is if it has one word at most ("From -", "From 1844347@xxx"), follows
+ * a blank line, and a header field stands under it. The first line of a file need only begin so.
  */
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
 const ASCTIME = new RegExp(

@@ -1,14 +1,14 @@
 /**
- * An mbox: messages one after the other, each under a "From " line (RFC 4155). Read in two steps, so
- * that nothing larger than a buffer is held and each message can be opened again: the scan finds where
- * messages lie, opening one reads that part of the file.
+ * An mbox: messages one after the other, each under a "From " line (RFC 4155). Read in two steps,
+ * so that nothing larger than a buffer is held and each message can be opened again: the scan finds
+ * where messages lie, opening one reads that part of the file.
  *
- * - Not every line that begins with "From " is a separator: mbox-separator.ts decides. So a paragraph
- *   of a message that somebody forgot to quote does not split it.
+ * - Not every line that begins with "From " is a separator: mbox-separator.ts decides. So a
+ *   paragraph of a message that somebody forgot to quote does not split it.
  * - Content-Length is not believed: programs that rewrite messages leave it wrong.
  * - The blank line before a separator, or at the end of the file, belongs to the mbox.
- * - Quoting is undone as mboxrd has it: of ">From ", ">>From ", … one ">" goes. In the older mboxo a
- *   line that was ">From " in the message itself loses its ">" too: the format cannot tell.
+ * - Quoting is undone as mboxrd has it: of ">From ", ">>From ", … one ">" goes. In the older mboxo
+ *   a line that was ">From " in the message itself loses its ">" too: the format cannot tell.
  */
 import { createReadStream } from 'node:fs'
 import type { ImportItem } from '../../admin/operations/import-messages.ts'
@@ -102,7 +102,9 @@ function findSeparators(window: Buffer, windowFrom: number, isLast: boolean) {
   return { separators, keepFrom: Math.max(seenTo, keepFrom) }
 }
 
-/** Octets of the blank line that ends at `at`: LF, CRLF; 0 if the line that ends there is not blank. */
+/**
+ * Octets of the blank line that ends at `at`: LF, CRLF; 0 if the line that ends there is not blank.
+ */
 function blankOctetsAt(window: Buffer, at: number): number {
   if (window[at] !== LF) return 0
   if (window[at - 1] === LF) return 1

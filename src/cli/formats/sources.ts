@@ -1,8 +1,8 @@
 /**
- * Files to import: which format each path has, and the messages in all of them, one after the other.
- * A format is told by what lies there: a directory with `new` or `cur` is a Maildir, a file that
- * begins with "From " an mbox, any other file one message. Only a name in .eml counts for more: such a
- * file is one message whatever it begins with.
+ * Files to import: which format each path has, and the messages in all of them, one after the
+ * other. A format is told by what lies there: a directory with `new` or `cur` is a Maildir, a file
+ * that begins with "From " an mbox, any other file one message. Only a name in .eml counts for
+ * more: such a file is one message whatever it begins with.
  */
 import { open, stat } from 'node:fs/promises'
 import type { ImportItem } from '../../admin/operations/import-messages.ts'
@@ -32,7 +32,9 @@ export async function* readSources(
   }
 }
 
-/** Octets in all paths together: the end of the progress bar. What cannot be read counts nothing. */
+/**
+ * Octets in all paths together: the end of the progress bar. What cannot be read counts nothing.
+ */
 export async function measureSources(paths: readonly string[]): Promise<number> {
   let octets = 0
   for (const path of paths) {

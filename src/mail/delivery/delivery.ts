@@ -1,7 +1,7 @@
 /**
- * The last step of a delivery: one statement for each domain makes the rows, and with that the message
- * exists. Domains succeed and fail on their own; each recipient gets a result of its own, in the order
- * asked for. A user named twice receives one copy.
+ * The last step of a delivery: one statement for each domain makes the rows, and with that the
+ * message exists. Domains succeed and fail on their own; each recipient gets a result of its own,
+ * in the order asked for. A user named twice receives one copy.
  */
 import { assert } from '../../base/assert.ts'
 import type { Recipient } from '../../storage/accounts.ts'

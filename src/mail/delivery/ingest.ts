@@ -1,10 +1,10 @@
 /**
- * One message on its way in, from whatever brings it (LMTP, import): line ends are made CRLF, octets
- * are counted against a limit, and what exceeds one chunk is written to the database while the rest
- * still arrives, one body for each domain among the recipients. `write` resolves when storage took
- * the octets: that is the back-pressure. A message of up to one chunk is kept in memory and written by
- * the delivering statement. Nothing is visible before that statement; an aborted message leaves at most
- * bodies that no row names, which the sweep removes.
+ * One message on its way in, from whatever brings it (LMTP, import): line ends are made CRLF,
+ * octets are counted against a limit, and what exceeds one chunk is written to the database while
+ * the rest still arrives, one body for each domain among the recipients. `write` resolves when
+ * storage took the octets: that is the back-pressure. A message of up to one chunk is kept in
+ * memory and written by the delivering statement. Nothing is visible before that statement; an
+ * aborted message leaves at most bodies that no row names, which the sweep removes.
  */
 import { randomUUID } from 'node:crypto'
 import { assert } from '../../base/assert.ts'

@@ -1,11 +1,12 @@
 /**
- * Line ends of a message on its way in: every line ends in CRLF, as RFC 5322 §2.1 and RFC 1939 §3 want
- * it, wherever the sender's packets were cut. Everything else stays as it came, octet for octet.
+ * Line ends of a message on its way in: every line ends in CRLF, as RFC 5322 §2.1 and RFC 1939 §3
+ * want it, wherever the sender's packets were cut. Everything else stays as it came, octet for
+ * octet.
  *
  * - A bare LF ends a line (files and careless senders mean it so) and becomes CRLF.
- * - A bare CR is content and stays: no mail program ends lines with it today, and octets that are not
- *   a line end are not ours to change. A "." after it is not at the start of a line, for us or for
- *   POP3 clients. So CR CR LF is a CR and a line end.
+ * - A bare CR is content and stays: no mail program ends lines with it today, and octets that are
+ *   not a line end are not ours to change. A "." after it is not at the start of a line, for us or
+ *   for POP3 clients. So CR CR LF is a CR and a line end.
  * - NUL and 8-bit octets stay.
  * - A last line without a line end gets one; a message of no octets stays empty.
  */
@@ -18,7 +19,9 @@ export class LineEnds {
   /** Last octet that came in; undefined: none yet. */
   #last: number | undefined
 
-  /** @returns the octets of this part with CRLF line ends; `chunk` itself if nothing was to change */
+  /**
+   * @returns the octets of this part with CRLF line ends; `chunk` itself if nothing was to change
+   */
   push(chunk: Buffer): Buffer {
     if (chunk.length === 0) return chunk
     const bareCount = this.#countBare(chunk)

@@ -1,7 +1,7 @@
 /**
- * Who a forward-path names. An address is split at its last "@", the domain brought into the form that
- * the tables keep (lower case, A-labels), a quoted local part freed of needless quotes
- * (RFC 5321 §4.1.2: "alice"@… and alice@… are one mailbox); then storage knows the user or does not.
+ * Who a forward-path names. An address is split at its last "@", the domain brought into the form
+ * that the tables keep (lower case, A-labels), a quoted local part freed of needless quotes (RFC
+ * 5321 §4.1.2: "alice"@… and alice@… are one mailbox); then storage knows the user or does not.
  */
 import { domainToASCII } from 'node:url'
 import { type Recipient, selectRecipient } from '../../storage/accounts.ts'

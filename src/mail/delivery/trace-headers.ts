@@ -1,8 +1,8 @@
 /**
  * The header lines that final delivery puts before a message (RFC 5321 §4.4): Return-Path,
- * Delivered-To, Received. They are made for each recipient apart, so that no address of one stands in
- * the copy of another. Names and addresses that the peer gave are written only if every character of
- * them is safe there; lines are folded at 78 columns where a word allows it.
+ * Delivered-To, Received. They are made for each recipient apart, so that no address of one stands
+ * in the copy of another. Names and addresses that the peer gave are written only if every
+ * character of them is safe there; lines are folded at 78 columns where a word allows it.
  */
 import type { Recipient } from '../../storage/accounts.ts'
 import { toAsciiDomain } from './recipients.ts'
@@ -69,8 +69,8 @@ function serializeHeloName(name: string): string {
 }
 
 /**
- * An address between angle brackets: no control character, no blank, no bracket of its own. Where the
- * domain has an ASCII form it is written so.
+ * An address between angle brackets: no control character, no blank, no bracket of its own. Where
+ * the domain has an ASCII form it is written so.
  */
 function serializePath(address: string): string {
   const at = address.lastIndexOf('@')

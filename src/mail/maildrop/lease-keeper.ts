@@ -1,7 +1,7 @@
 /**
  * Keeps this worker alive in the eyes of the other nodes, and its sessions in step with their lease
- * rows. One beat every few seconds: renew our row in `nodes`, learn which nodes are dead, compare the
- * sessions here with the rows there. There is no heartbeat per session and no LISTEN.
+ * rows. One beat every few seconds: renew our row in `nodes`, learn which nodes are dead, compare
+ * the sessions here with the rows there. There is no heartbeat per session and no LISTEN.
  *
  * A session whose row is gone (kicked, taken over, lost in a crash of PostgreSQL), whose user was
  * suspended or whose credential changed is ended; a row without a session is deleted. Time is this
@@ -42,7 +42,10 @@ interface LeaseKeeperOptions {
 
 /** Six beats fit into the 30 s after which others take a silent node for dead. */
 const BEAT_INTERVAL_MS = 5_000
-/** Less than those 30 s by one slow round trip: from then on nothing that depends on a lease is said. */
+/**
+ * Less than those 30 s by one slow round trip: from then on nothing that depends on a lease is
+ * said.
+ */
 const TRUST_MS = 25_000
 
 export class LeaseKeeper {
@@ -76,7 +79,9 @@ export class LeaseKeeper {
     return this.#live.size
   }
 
-  /** False: others may have taken our leases by now. No timer can tell a process that was asleep. */
+  /**
+   * False: others may have taken our leases by now. No timer can tell a process that was asleep.
+   */
   isTrusted(): boolean {
     return performance.now() - this.#renewalSentAt < TRUST_MS
   }
@@ -97,7 +102,9 @@ export class LeaseKeeper {
     this.#live.delete(sessionId)
   }
 
-  /** Begins to beat; the first beat registers the node. Never throws: a database away is waited for. */
+  /**
+   * Begins to beat; the first beat registers the node. Never throws: a database away is waited for.
+   */
   start(): Promise<void> {
     this.#timer = setInterval(() => void this.beat(), BEAT_INTERVAL_MS)
     return this.beat()
@@ -155,7 +162,9 @@ export class LeaseKeeper {
     this.#renewalSentAt = sentAt
   }
 
-  /** Declared dead while we slept: every lease may be another's, so begin again under another id. */
+  /**
+   * Declared dead while we slept: every lease may be another's, so begin again under another id.
+   */
   #die(): void {
     this.#options.log.warn({ node: this.#nodeId }, 'this node was declared dead: its sessions end')
     this.#endAll()
@@ -184,8 +193,8 @@ export class LeaseKeeper {
       )
       session.end('lease-lost')
     }
-    // What was live before the query may have ended since, and its release be on the way: the row it
-    // left is deleted by session_id, so deleting it twice is harmless.
+    // What was live before the query may have ended since, and its release be on the way: the row
+    // it left is deleted by session_id, so deleting it twice is harmless.
     const orphans = [...rows.keys()].filter((id) => !this.#live.has(id) && !this.#pending.has(id))
     if (orphans.length > 0) await deleteNodeSessions(db, this.#nodeId, orphans)
   }

@@ -38,12 +38,16 @@ export interface MaildropContext {
 export type OpenResult =
   | { kind: 'opened'; maildrop: Maildrop }
   | { kind: 'in-use' }
-  /** The credential changed or the user was suspended since it was verified: as a wrong password. */
+  /**
+   * The credential changed or the user was suspended since it was verified: as a wrong password.
+   */
   | { kind: 'credential-changed' }
 
 export type CommitResult = 'committed' | 'nothing-deleted' | 'lease-lost' | 'undecided'
 
-/** How long a QUIT whose answer was lost is looked into before the connection closes without one. */
+/**
+ * How long a QUIT whose answer was lost is looked into before the connection closes without one.
+ */
 const RESOLVE_DEADLINE_MS = 30_000
 const RESOLVE_PAUSE_MS = 250
 

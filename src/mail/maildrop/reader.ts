@@ -3,8 +3,8 @@
  * next small messages in the same statement. Large ones come chunk by chunk, one query a chunk, and
  * nothing (no transaction, no pool connection) is held while the peer is slow.
  *
- * What is read ahead is bounded by octets, for the maildrop and for the worker as a whole. A message
- * leaves the window when it is read.
+ * What is read ahead is bounded by octets, for the maildrop and for the worker as a whole. A
+ * message leaves the window when it is read.
  */
 import { assert } from '../../base/assert.ts'
 import { Failure } from '../../base/failure.ts'
@@ -16,7 +16,9 @@ import type { Snapshot } from './maildrop.ts'
 
 /** LIMIT: one maildrop's window; 50 messages of 10 KB, the size that was measured best. */
 const WINDOW_OCTETS = 524_288
-/** The first miss may be a client that wants one message only; the next is a client that goes on. */
+/**
+ * The first miss may be a client that wants one message only; the next is a client that goes on.
+ */
 const FIRST_WINDOW_MESSAGES = 8
 const WINDOW_MESSAGES = 64
 

@@ -1,6 +1,6 @@
 /**
- * Domains, for those who manage them: ordinary queries through Kysely on the small text pool. What a
- * login or a delivery needs of a domain is in accounts.ts.
+ * Domains, for those who manage them: ordinary queries through Kysely on the small text pool. What
+ * a login or a delivery needs of a domain is in accounts.ts.
  */
 import { sql } from 'kysely'
 import type { Database } from '../database.ts'

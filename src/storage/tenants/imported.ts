@@ -1,6 +1,6 @@
 /**
- * The import's ledger, read. It is written by the delivering statement only (deliveries.ts), so a row
- * and its message come or fail together.
+ * The import's ledger, read. It is written by the delivering statement only (deliveries.ts), so a
+ * row and its message come or fail together.
  */
 import type { Database } from '../database.ts'
 

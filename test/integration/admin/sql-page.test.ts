@@ -78,7 +78,8 @@ async function accountOf(localPart: string) {
 describe.sequential('the page, from top to bottom', () => {
   test('a domain', async () => {
     await runNext('Add a domain')
-    expect(await selectRecipient(database.db, 'example.com', 'alice')).toBeUndefined()
+    const { rows } = await client.query('select name, suspended, trash_days from domains')
+    expect(rows).toEqual([{ name: 'example.com', suspended: false, trash_days: 7 }])
   })
 
   test('a user by pgcrypto receives and logs in, and is then kept as argon2id', async () => {

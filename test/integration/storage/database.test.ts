@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Failure, isTemporary } from '../../../src/base/failure.ts'
 import { Secret } from '../../../src/base/secret.ts'
 import { type Database, openDatabase, type Statement } from '../../../src/storage/database.ts'
-import { constraintOf, sqlStateOf } from '../../../src/storage/sqlstate.ts'
+import { constraintOf, sqlStateOf, toFailure } from '../../../src/storage/sqlstate.ts'
 import { addDomain, addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 import { deliverTo, Holder, waitingFor } from './fixtures.ts'
 
@@ -176,6 +176,12 @@ describe('an answer that is no', () => {
     expect(isTemporary(failure)).toBe(false)
     expect(sqlStateOf(failure)).toBe('23514')
     expect(constraintOf(failure)).toBe('domains_name_is_lower_case_host_name')
+  })
+
+  test('an error that carries its connection leaves without it', async () => {
+    const broken = Object.assign(new Error('read ECONNRESET'), { client: { password: PASSWORD } })
+    for (const phase of ['connecting', 'sent'] as const)
+      await failureOf(() => Promise.reject(toFailure(broken, phase)))
   })
 
   test('a failed statement harms none of its neighbours, nor its own next run', async () => {

@@ -6,8 +6,14 @@ import { randomUUID } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { insertBody, insertChunk } from '../../../src/storage/bodies.ts'
 import type { Database } from '../../../src/storage/database.ts'
-import { DELIVER, DELIVER_CHUNKED, deliver } from '../../../src/storage/deliveries.ts'
+import {
+  DELIVER,
+  DELIVER_CHUNKED,
+  deliver,
+  type ImportedMessage,
+} from '../../../src/storage/deliveries.ts'
 import { commitDeletes, resolveCommit } from '../../../src/storage/leases.ts'
+import { selectUniqueIds } from '../../../src/storage/messages.ts'
 import {
   DELETE_BODY,
   PURGE_TRASH,
@@ -97,6 +103,41 @@ describe('a lease that waits for a running QUIT', () => {
   })
 })
 
+describe('two logins at once', () => {
+  const takeLease = async (): Promise<void> => {
+    await holder.begin()
+    await holder.query(
+      `insert into sessions (domain_id, user_id, session_id, node_id, client, since)
+       values ($1, $2, $3, $4, '192.0.2.9', now())`,
+      [user.domainId, user.userId, randomUUID(), nodeId],
+    )
+  }
+
+  test('the second waits for the first, and is told that it came too late', async () => {
+    await takeLease()
+    const login = acquire(other, address, nodeId)
+    await waitingFor(observer, holder.pid)
+    await holder.commit()
+    expect((await login).outcome).toEqual({ kind: 'in-use' })
+  })
+
+  test('or gets the maildrop, if the first came to nothing', async () => {
+    await takeLease()
+    const login = acquire(other, address, nodeId)
+    await waitingFor(observer, holder.pid)
+    await holder.query('rollback')
+    expect((await login).outcome.kind).toBe('acquired')
+  })
+
+  test('to the lease of a dead node: one of them takes it over', async () => {
+    const deadNodeId = await addNode(one)
+    await acquire(one, address, deadNodeId)
+    const logins = [one, other, database.db].map((db) => acquire(db, address, nodeId, [deadNodeId]))
+    const kinds = (await Promise.all(logins)).map(({ outcome }) => outcome.kind)
+    expect(kinds.sort()).toEqual(['acquired', 'in-use', 'in-use'])
+  })
+})
+
 describe('a QUIT whose answer was lost', () => {
   const MARKED = Int32Array.of(1, 3)
 
@@ -174,6 +215,81 @@ describe('a QUIT and a delivery at once', () => {
     await holder.commit()
     expect(await quit).toBe('committed')
     expect(await uidsOf(one, user)).toEqual([2])
+  })
+})
+
+describe('two deliveries to one maildrop at once', () => {
+  const deliverOne = (db: Database, text: string, imported?: ImportedMessage) =>
+    deliver(db, {
+      domainId: user.domainId,
+      bodyId: randomUUID(),
+      bodyOctets: text.length,
+      content: Buffer.from(text),
+      recipients: [{ userId: user.userId, prefix: Buffer.alloc(0) }],
+      ...(imported && { imported }),
+    }).then((results) => results.get(user.userId))
+
+  /** Both have begun, and so look at the maildrop of before, when the first may go on. */
+  async function race<T>(first: () => Promise<T>, second: () => Promise<T>): Promise<[T, T]> {
+    await holder.begin()
+    await holder.query(LOCK_MAILDROP, [user.domainId, user.userId])
+    const one = first()
+    const pid = await waitingFor(observer, holder.pid)
+    const other = second()
+    await waitingFor(observer, [holder.pid, pid], pid)
+    await holder.commit()
+    return [await one, await other]
+  }
+
+  beforeEach(() => deliverMany(1))
+
+  test('have each a uid of their own, and both count', async () => {
+    const [first, second] = await race(
+      () => deliverOne(one, '22'),
+      () => deliverOne(other, '333'),
+    )
+    expect([first?.uid, second?.uid]).toEqual([2, 3])
+    expect(await countersOf(one, user)).toEqual({ messages: 3, octets: 6, nextUid: 4 })
+  })
+
+  test('together over quota: one fits', async () => {
+    await one.kysely
+      .updateTable('users')
+      .set({ quota_octets: 10 })
+      .where('domain_id', '=', user.domainId)
+      .execute()
+    const [first, second] = await race(
+      () => deliverOne(one, '12345'),
+      () => deliverOne(other, '12345'),
+    )
+    expect([first?.status, second?.status]).toEqual(['delivered', 'over-quota'])
+    expect(await countersOf(one, user)).toMatchObject({ octets: 6 })
+  })
+
+  test('by import: a copy comes in once, a unique-id goes to one message', async () => {
+    const imported = (digest: string): ImportedMessage => ({
+      digest: Buffer.from(digest),
+      copy: 1,
+      receivedAt: undefined,
+      uniqueId: 'same',
+    })
+    const copies = await race(
+      () => deliverOne(one, 'x', imported('a')),
+      () => deliverOne(other, 'x', imported('a')),
+    )
+    expect(copies.map((result) => result?.status)).toEqual(['delivered', 'already-imported'])
+    const others = await race(
+      () => deliverOne(one, 'y', { ...imported('b'), uniqueId: 'new' }),
+      () => deliverOne(other, 'z', { ...imported('c'), uniqueId: 'new' }),
+    )
+    expect(others.map((result) => result?.status)).toEqual(['delivered', 'delivered'])
+    const uniqueIds = await selectUniqueIds(one, user.domainId, user.userId, 100)
+    expect(uniqueIds).toEqual(
+      new Map([
+        [2, 'same'],
+        [3, 'new'],
+      ]),
+    )
   })
 })
 

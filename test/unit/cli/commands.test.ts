@@ -42,7 +42,7 @@ describe.each(leaves)('%s', (name, command) => {
   test('takes no secret as an argument: ps would show it', () => {
     const taking = command.options.filter((option) => option.required || option.optional)
     const words = [
-      ...taking.map((option) => option.name()),
+      ...taking.map((option) => option.flags),
       ...command.registeredArguments.map((argument) => argument.name()),
     ]
     expect(words.filter((word) => /pass|secret|key|hash|token/i.test(word))).toEqual([])

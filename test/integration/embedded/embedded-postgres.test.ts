@@ -1,0 +1,123 @@
+/**
+ * The embedded PostgreSQL without a node around it: who may start it, what is found of it, and what
+ * stale files do not prevent.
+ */
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { openLog } from '../../../src/base/log.ts'
+import { processIdentity } from '../../../src/cli/embedded/processes.ts'
+import { type Embedded, findEmbedded, startEmbedded } from '../../../src/cli/embedded-postgres.ts'
+import { openTestConnection } from '../../support/postgres.ts'
+
+const log = openLog('fatal')
+
+let dataDir: string
+let running: Embedded[]
+
+beforeEach(() => {
+  dataDir = mkdtempSync(join(tmpdir(), 'popgres embedded-'))
+  chmodSync(dataDir, 0o755)
+  running = []
+})
+
+afterEach(async () => {
+  for (const embedded of running) await embedded.stop()
+  rmSync(dataDir, { recursive: true, force: true, maxRetries: 3 })
+})
+
+async function start(): Promise<Embedded> {
+  const embedded = await startEmbedded({ dataDir, log, isDurable: false })
+  running.push(embedded)
+  return embedded
+}
+
+test('it is UTF-8 in locale C, listens on loopback only, and takes its password only', async () => {
+  const { url } = await start()
+  const text = url.reveal().toString()
+  const db = openTestConnection(text)
+  const rows = await db.bulk(
+    {
+      name: 'test_settings',
+      text: `select current_setting('server_encoding'), current_setting('lc_collate', true),
+        current_setting('listen_addresses'), current_setting('unix_socket_directories'),
+        (select datcollate from pg_database where datname = current_database())`,
+    },
+    [],
+  )
+  await db.close()
+  const [encoding, , addresses, sockets, collation] = (rows[0] ?? []).map((field) =>
+    field?.toString(),
+  )
+  expect([encoding, addresses, sockets, collation]).toEqual(['UTF8', '127.0.0.1', '', 'C'])
+  const wrong = new URL(text)
+  wrong.password = 'wrong'
+  const refused = openTestConnection(wrong.toString())
+  await expect(refused.ping()).rejects.toThrow()
+  await refused.close()
+})
+
+test('the first start lasts until it is confirmed; keys stay the same', async () => {
+  const first = await start()
+  expect(first.isFirstStart).toBe(true)
+  await first.stop()
+  const second = await start()
+  expect(second.isFirstStart).toBe(true)
+  second.confirmFirstStart()
+  await second.stop()
+  const third = await start()
+  expect(third.isFirstStart).toBe(false)
+  expect(third.secretKey.reveal()).toEqual(first.secretKey.reveal())
+  expect(third.secretKey.reveal()).toHaveLength(32)
+})
+
+test('it is found while it runs, and only then', async () => {
+  expect(await findEmbedded({ dataDir })).toBeUndefined()
+  expect(await findEmbedded({ dataDir: join(dataDir, 'missing') })).toBeUndefined()
+  const embedded = await start()
+  const found = await findEmbedded({ dataDir })
+  expect(found?.url.reveal().toString()).toBe(embedded.url.reveal().toString())
+  expect(found?.secretKey.reveal()).toEqual(embedded.secretKey.reveal())
+  await embedded.stop()
+  expect(await findEmbedded({ dataDir })).toBeUndefined()
+})
+
+test('a second start is refused, and does not disturb the first', async () => {
+  const { url } = await start()
+  await expect(start()).rejects.toThrow(`already served by process ${process.pid}`)
+  const db = openTestConnection(url.reveal().toString())
+  await db.ping()
+  await db.close()
+})
+
+test('the lock of a process that is gone holds nobody up, even if another has its number now', async () => {
+  const lock = join(dataDir, 'supervisor.lock')
+  const parent = process.ppid
+  expect(processIdentity(parent)).toBeDefined()
+  for (const content of [`${2 ** 22 + 1}\nsome start\n`, `${parent}\nanother start\n`, '']) {
+    writeFileSync(lock, content)
+    await (await start()).stop()
+    expect(existsSync(lock)).toBe(false)
+  }
+  writeFileSync(lock, `${parent}\n${processIdentity(parent)}\n`)
+  await expect(start()).rejects.toThrow(`already served by process ${parent}`)
+})
+
+test('a stale postmaster.pid with the number of another process does not prevent a start', async () => {
+  const first = await start()
+  await first.stop()
+  const pidFile = join(dataDir, 'postgres', 'postmaster.pid')
+  const lines = [process.ppid, join(dataDir, 'postgres'), 1, 15_432, '', '127.0.0.1', '', 'ready']
+  writeFileSync(pidFile, `${lines.join('\n')}\n`)
+  expect(await findEmbedded({ dataDir })).toBeUndefined()
+  const second = await start()
+  expect(second.wasOrphanStopped).toBe(false)
+  expect(await findEmbedded({ dataDir })).toBeDefined()
+})
+
+test('stop may be called twice', async () => {
+  const embedded = await start()
+  await Promise.all([embedded.stop(), embedded.stop()])
+  await embedded.stop()
+})
