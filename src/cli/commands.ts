@@ -100,7 +100,7 @@ function usageLine(text: string): string {
 }
 
 /** One line: what went wrong, and what to do. */
-export function describeError(error: unknown): string {
+function describeError(error: unknown): string {
   if (!(error instanceof Error)) return harmlessLine(String(error))
   return harmlessLine(`${error.message}${error instanceof Failure ? adviceOn(error) : ''}`)
 }

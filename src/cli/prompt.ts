@@ -10,7 +10,7 @@ import { Secret } from '../base/secret.ts'
 /** LIMIT: a password is one line; a whole file on standard input is a mistake. */
 const STDIN_MAX_OCTETS = 4_096
 
-export function isTerminal(): boolean {
+function isTerminal(): boolean {
   return process.stdin.isTTY === true && process.stderr.isTTY === true
 }
 

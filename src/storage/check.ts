@@ -10,7 +10,7 @@ import { type Kysely, sql } from 'kysely'
 import type { Database } from './database.ts'
 import type { Tables } from './schema.ts'
 
-export type FindingKind =
+type FindingKind =
   | 'no-maildrop' // messages or trash, but no row of counters
   | 'counters' // message_count or octets is not what the messages add up to
   | 'next-uid' // the next uid has been used

@@ -111,7 +111,7 @@ interface ConnectionInternals {
 
 const { attachListeners } = Connection.prototype as unknown as ConnectionInternals
 
-export class RawConnection extends Connection {
+class RawConnection extends Connection {
   /** Called by pg with the stream that carries the protocol: the socket, or TLS on top of it. */
   attachListeners(stream: EventEmitter & { destroy(error: Error): void }): void {
     const others = new EventEmitter()

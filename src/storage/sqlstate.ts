@@ -7,7 +7,7 @@ import { DatabaseError } from 'pg'
 import { Failure } from '../base/failure.ts'
 
 /** The cause of a Failure that PostgreSQL itself answered. */
-export class SqlError extends Error {
+class SqlError extends Error {
   readonly sqlState: string
   readonly constraint: string | undefined
 

@@ -92,7 +92,9 @@ test('Ctrl-C goes to the whole process group: open sessions are told, PostgreSQL
   client.socket.end()
   expect(await node.exited).toEqual({ status: 0, signal: null })
   expect(processesWith(dataDir)).toEqual([])
-  expect(node.records.map(({ level }) => level)).not.toContain('error')
+  // PostgreSQL was there to the last: nobody complains. The same Ctrl-C came twice: no hurry.
+  expect(node.records.filter(({ level }) => level === 'warn' || level === 'error')).toEqual([])
+  expect(node.records.map(({ msg }) => msg)).not.toContain('ending at once')
 })
 
 test('a client that does not go away is not waited for', async () => {
@@ -110,7 +112,7 @@ test('after kill -9 of the supervisor its workers end, and the next start takes 
   const { pop3 } = await first.addresses()
   const password = first.demoPassword()
   const session = await Pop3Client.login(pop3, USER, password)
-  const workers = first.workers()
+  const workers = await first.crew(2)
   const postmaster = Number((await first.record('PostgreSQL is ready')).postmaster)
   first.child.kill('SIGKILL')
   await session.closed

@@ -65,19 +65,18 @@ test('kill -9 of a worker: its maildrops are free at once, other sessions live o
   expect(await again.ask('QUIT')).toMatch(/^\+OK/)
   expect(await other.ask('STAT')).toBe('+OK 0 0')
   await node.record('a worker serves', from)
-  expect(node.workers()).toHaveLength(2)
-  expect(node.workers().every(isRunning)).toBe(true)
+  expect((await node.crew(2)).every(isRunning)).toBe(true)
 })
 
 test('a worker that dies again and again comes back after a pause that doubles', async () => {
   const node = start({ POPGRES_WORKERS: '1' })
-  await node.addresses()
+  let { worker } = await node.record('a worker serves')
   const pauses: unknown[] = []
   for (let death = 1; death <= 3; death++) {
     const from = node.records.length
-    process.kill(node.workers()[0] ?? 0, 'SIGKILL')
+    process.kill(Number(worker), 'SIGKILL')
     pauses.push((await node.record(/^a worker has ended/, from)).pauseMs)
-    await node.record('a worker serves', from)
+    worker = (await node.record('a worker serves', from)).worker
   }
   const [shortest] = pauses as number[]
   expect(pauses).toEqual([shortest, (shortest ?? 0) * 2, (shortest ?? 0) * 4])

@@ -108,8 +108,13 @@ export class NodeProcess {
     return password
   }
 
-  /** Pids of the workers that serve now, in the order in which they began. */
-  workers(): number[] {
+  /** Pids of the workers, once that many serve. */
+  async crew(count: number): Promise<number[]> {
+    await this.#until(`${count} workers`, () => this.#workers().length === count)
+    return this.#workers()
+  }
+
+  #workers(): number[] {
     const pids = (message: string): number[] =>
       this.records.filter(({ msg }) => msg.startsWith(message)).map(({ worker }) => Number(worker))
     const ended = new Set(pids('a worker has ended'))

@@ -101,17 +101,23 @@ Examples:
     .action((address: string, id: string) =>
       withDatabase(context, async ({ db }) => {
         const { pieces } = await readMessage(db, address, id)
-        const decoder = new TextDecoder()
-        for await (const piece of pieces) {
-          // On a terminal an escape may not be cut in two, so text is decoded as a stream.
-          const shown =
-            process.stdout.isTTY === true
-              ? harmlessText(decoder.decode(piece, { stream: true }))
-              : piece
-          if (!process.stdout.write(shown)) await once(process.stdout, 'drain')
-        }
+        const isTerminal = process.stdout.isTTY === true
+        for await (const piece of isTerminal ? toHarmlessText(pieces) : pieces)
+          if (!process.stdout.write(piece)) await once(process.stdout, 'drain')
       }),
     )
+}
+
+/** A character, or a CRLF, may be cut in two by the pieces. */
+async function* toHarmlessText(pieces: AsyncIterable<Buffer>): AsyncGenerator<string> {
+  const decoder = new TextDecoder()
+  let held = ''
+  for await (const piece of pieces) {
+    const text = held + decoder.decode(piece, { stream: true })
+    held = text.endsWith('\r') ? '\r' : ''
+    yield harmlessText(text.slice(0, text.length - held.length))
+  }
+  yield harmlessText(held + decoder.decode())
 }
 
 function defineDelete(message: Command, context: CommandContext): void {

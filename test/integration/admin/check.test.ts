@@ -1,4 +1,7 @@
-/** `popgres check`, through the real program: status and report; what it proves is in storage's tests. */
+/**
+ * `popgres check`, through the real program: status and report. What it finds and repairs is in the
+ * tests of storage.
+ */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { CheckReport } from '../../../src/admin/operations/check.ts'
 import { putMessage } from '../../support/mail.ts'

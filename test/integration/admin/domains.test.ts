@@ -20,7 +20,7 @@ afterAll(async () => {
 })
 
 describe('domain add', () => {
-  test('keeps the name in lower case; a second time it is refused in any case', async () => {
+  test.concurrent('keeps the name in lower case; a second time it is refused in any case', async () => {
     expect(await program.run(['domain', 'add', 'Add.Example'])).toEqual({
       status: 0,
       stdout: 'added add.example\n',
@@ -33,17 +33,21 @@ describe('domain add', () => {
     })
   })
 
-  test.each(['-a.example', 'a..example', 'a b', 'user@a.example', `${'a'.repeat(64)}.example`, ''])(
-    '%j is refused with an example',
-    async (name) => {
-      const { status, stderr } = await program.run(['domain', 'add', '--', name])
-      expect(status).toBe(1)
-      expect(stderr).toMatch(/^popgres: ".*" is not a domain name: [^\n]*example\.com\n$/)
-    },
-  )
+  test.concurrent.each([
+    '-a.example',
+    'a..example',
+    'a b',
+    'user@a.example',
+    `${'a'.repeat(64)}.example`,
+    '',
+  ])('%j is refused with an example', async (name) => {
+    const { status, stderr } = await program.run(['domain', 'add', '--', name])
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/^popgres: ".*" is not a domain name: [^\n]*example\.com\n$/)
+  })
 })
 
-test('list and show tell what a domain holds', async () => {
+test.concurrent('list and show tell what a domain holds', async () => {
   const { domainId, userId } = await addUser(database.db, 'a@list.example')
   await addUser(database.db, 'b@list.example')
   await putMessage(database.db, domainId, [userId], 'Subject: x\r\n\r\n1234567890\r\n')
@@ -57,7 +61,7 @@ test('list and show tell what a domain holds', async () => {
   expect((await program.run(['domain', 'show', 'list.example'])).stdout).toMatch(/^users +2$/m)
 })
 
-test('suspend ends the sessions of the domain, and only those; resume undoes it', async () => {
+test.concurrent('suspend ends the sessions of the domain, and only those; resume undoes it', async () => {
   const here = await addUser(database.db, 'a@suspend.example')
   const there = await addUser(database.db, 'a@other.example')
   await putSession(database.db, here)
@@ -72,7 +76,7 @@ test('suspend ends the sessions of the domain, and only those; resume undoes it'
 })
 
 describe('domain remove', () => {
-  test('without a terminal wants --yes and says what is at stake', async () => {
+  test.concurrent('without a terminal wants --yes and says what is at stake', async () => {
     const { domainId, userId } = await addUser(database.db, 'a@remove.example')
     await putMessage(database.db, domainId, [userId], 'Subject: x\r\n\r\n')
     const asked = await program.run(['domain', 'remove', 'remove.example'])
@@ -95,9 +99,12 @@ describe('domain remove', () => {
     expect(left).toEqual([])
   })
 
-  test.each(['show', 'suspend', 'resume', 'remove'])('%s of none is refused', async (verb) => {
-    const { status, stderr } = await program.run(['domain', verb, 'none.example'])
-    expect(status).toBe(1)
-    expect(stderr).toMatch(/^popgres: there is no domain none\.example: [^\n]+\n$/)
-  })
+  test.concurrent.each(['show', 'suspend', 'resume', 'remove'])(
+    '%s of none is refused',
+    async (verb) => {
+      const { status, stderr } = await program.run(['domain', verb, 'none.example'])
+      expect(status).toBe(1)
+      expect(stderr).toMatch(/^popgres: there is no domain none\.example: [^\n]+\n$/)
+    },
+  )
 })

@@ -44,7 +44,7 @@ const trashed = async ({ domainId, userId }: Ids): Promise<number[]> => {
 }
 
 describe('message list', () => {
-  test('tells uid, unique-id, size and subject, harmless on a terminal', async () => {
+  test.concurrent('tells uid, unique-id, size and subject, harmless on a terminal', async () => {
     await fill('a@list.example', ['Subject: \x1b[31mred\r\n\r\n', 'From: x\r\n\r\nno subject\r\n'])
     const { messages, hasMore } = await list('A@list.example')
     expect(hasMore).toBe(false)
@@ -58,7 +58,7 @@ describe('message list', () => {
     expect(stdout).not.toContain('\x1b')
   })
 
-  test('goes on where a page ended', async () => {
+  test.concurrent('goes on where a page ended', async () => {
     await fill('b@list.example', ['1\r\n', '2\r\n', '3\r\n'])
     const first = await list('b@list.example', '--limit', '2')
     expect(first).toMatchObject({ hasMore: true, messages: [{ uid: 1 }, { uid: 2 }] })
@@ -70,7 +70,7 @@ describe('message list', () => {
 })
 
 describe('message show', () => {
-  test('prints the octets as they are, chunk by chunk', async () => {
+  test.concurrent('prints the octets as they are, chunk by chunk', async () => {
     const large = longMessage(600_000)
     await fill('a@show.example', ['.dot\r\n8-bit: \xfc\r\n', large])
     const [small, big] = await Promise.all([
@@ -81,7 +81,7 @@ describe('message show', () => {
     expect(big.stdout).toBe(large.toString('latin1'))
   })
 
-  test('by unique-id; what is not there is refused', async () => {
+  test.concurrent('by unique-id; what is not there is refused', async () => {
     await fill('b@show.example', ['Subject: x\r\n\r\n'])
     const uniqueId = (await list('b@show.example')).messages[0]?.uniqueId ?? ''
     const show = (id: string) => program.run(['message', 'show', 'b@show.example', id])
@@ -98,7 +98,7 @@ describe('message show', () => {
 })
 
 describe('message delete', () => {
-  test('moves to the trash and keeps the counters right', async () => {
+  test.concurrent('moves to the trash and keeps the counters right', async () => {
     const ids = await fill('a@delete.example', ['1\r\n', '22\r\n', '333\r\n'])
     const uniqueId = (await list('a@delete.example')).messages[2]?.uniqueId ?? ''
     const args = ['message', 'delete', 'A@delete.example', '1', uniqueId, '1', '--yes']
@@ -115,7 +115,7 @@ describe('message delete', () => {
     expect(await sessionCount(database.db, ids)).toBe(0)
   })
 
-  test('one that is not there: the others go, status 1', async () => {
+  test.concurrent('one that is not there: the others go, status 1', async () => {
     const ids = await fill('b@delete.example', ['1\r\n'])
     const { status, stderr } = await program.run([
       'message',
@@ -129,7 +129,7 @@ describe('message delete', () => {
     expect(await trashed(ids)).toEqual([1])
   })
 
-  test('without --yes and terminal nothing goes', async () => {
+  test.concurrent('without --yes and terminal nothing goes', async () => {
     const ids = await fill('c@delete.example', ['1\r\n'])
     const { status, stderr } = await program.run(['message', 'delete', 'c@delete.example', '1'])
     expect(status).toBe(1)
@@ -137,7 +137,7 @@ describe('message delete', () => {
     expect(await trashed(ids)).toEqual([])
   })
 
-  test('an open session: refused, unless it is kicked', async () => {
+  test.concurrent('an open session: refused, unless it is kicked', async () => {
     const ids = await fill('d@delete.example', ['1\r\n'])
     await putSession(database.db, ids)
     const args = ['message', 'delete', 'd@delete.example', '1', '--yes']
@@ -154,7 +154,7 @@ describe('message delete', () => {
 })
 
 describe('import', () => {
-  test('brings files in once, and tells what it skipped and why', async () => {
+  test.concurrent('brings files in once, and tells what it skipped and why', async () => {
     await addUser(database.db, 'a@import.example')
     const good = join(program.directory, 'good.eml')
     writeFileSync(good, 'Subject: good\n\nbody\n')
@@ -169,7 +169,7 @@ describe('import', () => {
     expect(stdout).toBe('Subject: good\r\n\r\nbody\r\n')
   })
 
-  test('to nobody, or from nothing, is refused in one line', async () => {
+  test.concurrent('to nobody, or from nothing, is refused in one line', async () => {
     const file = join(program.directory, 'x.eml')
     writeFileSync(file, 'Subject: x\n\n')
     for (const args of [

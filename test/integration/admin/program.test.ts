@@ -26,7 +26,7 @@ function withProgram<T>(env: NodeJS.ProcessEnv, work: (other: Program) => Promis
 }
 
 describe('wrong usage is status 2 and one line', () => {
-  test.each([
+  test.concurrent.each([
     [['nonsense'], /unknown command 'nonsense'/],
     [['domain', 'lisst'], /unknown command 'lisst' \(Did you mean list\?\)/],
     [['domain', 'add'], /missing required argument 'name'/],
@@ -43,7 +43,7 @@ describe('wrong usage is status 2 and one line', () => {
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   })
 
-  test('no command at all prints the help', async () => {
+  test.concurrent('no command at all prints the help', async () => {
     const { status, stderr } = await program.run([])
     expect(status).toBe(2)
     expect(stderr).toContain('Usage: popgres')
@@ -51,13 +51,16 @@ describe('wrong usage is status 2 and one line', () => {
 })
 
 describe('help and version', () => {
-  test.each([['--help'], ['user', 'add', '--help'], ['help', 'domain']])('%s', async (...args) => {
-    const { status, stdout, stderr } = await program.run(args)
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
-    expect(stdout).toContain('Usage: popgres')
-  })
+  test.concurrent.each([['--help'], ['user', 'add', '--help'], ['help', 'domain']])(
+    '%s',
+    async (...args) => {
+      const { status, stdout, stderr } = await program.run(args)
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+      expect(stdout).toContain('Usage: popgres')
+    },
+  )
 
-  test('version', async () => {
+  test.concurrent('version', async () => {
     expect(await program.run(['--version'])).toMatchObject({
       status: 0,
       stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/),
@@ -66,7 +69,7 @@ describe('help and version', () => {
 })
 
 describe('settings', () => {
-  test('need no database and show no secret', () =>
+  test.concurrent('need no database and show no secret', () =>
     withProgram({ DATABASE_URL: AWAY, POPGRES_SECRET_KEY: 'ab'.repeat(32) }, async (other) => {
       const { status, stdout, stderr } = await other.run(['settings'])
       expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
@@ -75,7 +78,7 @@ describe('settings', () => {
       expect(stdout).not.toMatch(/hunter2|abab/)
     }))
 
-  test('as JSON', async () => {
+  test.concurrent('as JSON', async () => {
     const rows = await program.json<{ name: string; value: string }[]>(['settings'])
     expect(rows.map((row) => row.name)).toContain('POPGRES_POP3_LISTEN')
     expect(Object.keys(rows[0] ?? {}).sort()).toEqual(
@@ -83,7 +86,7 @@ describe('settings', () => {
     )
   })
 
-  test.each([
+  test.concurrent.each([
     ['POPGRES_WORKERS', 'many', /POPGRES_WORKERS is "many" but must be a whole number/],
     ['POPGRES_WROKERS', '2', /POPGRES_WROKERS is not a setting/],
   ])('a wrong one is named: %s=%s', (name, value, line) =>
@@ -97,7 +100,7 @@ describe('settings', () => {
     }),
   )
 
-  test('come from .env in the working directory, and the environment wins', () =>
+  test.concurrent('come from .env in the working directory, and the environment wins', () =>
     withProgram({ POPGRES_AUTOLOGOUT: '700' }, async (other) => {
       const lines = ['POPGRES_AUTOLOGOUT=800', 'POPGRES_HOSTNAME=pop.example.com', '']
       writeFileSync(join(other.directory, '.env'), lines.join('\n'))
@@ -109,7 +112,7 @@ describe('settings', () => {
 })
 
 describe('the database', () => {
-  test('away: one line, status 1, no password in it', () =>
+  test.concurrent('away: one line, status 1, no password in it', () =>
     withProgram({ DATABASE_URL: AWAY }, async (other) => {
       for (const args of [['domain', 'list'], ['migrate'], ['check']]) {
         const { status, stdout, stderr } = await other.run(args)
@@ -119,14 +122,14 @@ describe('the database', () => {
       }
     }))
 
-  test('none at all: says how to get one', () =>
+  test.concurrent('none at all: says how to get one', () =>
     withProgram({}, async (other) => {
       const { status, stderr } = await other.run(['domain', 'list'])
       expect(status).toBe(1)
       expect(stderr).toMatch(/^popgres: [^\n]*npm start[^\n]*DATABASE_URL[^\n]*\n$/)
     }))
 
-  test('not migrated: says so, and migrate applies what is missing, once', async () => {
+  test.concurrent('not migrated: says so, and migrate applies what is missing, once', async () => {
     const empty = await openTestDatabase(true)
     try {
       await withProgram({ DATABASE_URL: empty.url }, async (other) => {

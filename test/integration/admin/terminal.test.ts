@@ -12,7 +12,8 @@ import { addUser, openTestDatabase, type TestDatabase } from '../../support/post
 import { openProgram, PROGRAM, type Program } from './program.ts'
 import { credentialsOf } from './rows.ts'
 
-const hasScript = /util-linux/.test(spawnSync('script', ['--version']).stdout?.toString() ?? '')
+const SCRIPT = 'script'
+const hasScript = /util-linux/.test(String(spawnSync(SCRIPT, ['--version']).stdout))
 
 let database: TestDatabase
 let program: Program
@@ -37,7 +38,7 @@ interface Terminal {
 
 function openTerminal(args: readonly string[]): Terminal {
   const quoted = [process.execPath, PROGRAM, ...args].map((word) => `'${word}'`).join(' ')
-  const child = spawn('script', ['-qfec', quoted, '/dev/null'], {
+  const child = spawn(SCRIPT, ['-qfec', quoted, '/dev/null'], {
     cwd: program.directory,
     env: { PATH: process.env.PATH, TERM: 'xterm', DATABASE_URL: database.url },
     stdio: 'pipe',
@@ -151,5 +152,18 @@ describe.runIf(hasScript)('on a terminal', () => {
     const { status, screen } = await terminal.ended
     expect(screen).toContain('added 2000 users')
     expect(status).toBe(0)
+  })
+
+  test('Ctrl-C ends an import and gives the cursor back', async () => {
+    await addUser(database.db, 'slow@terminal.example')
+    const lines = Array.from({ length: 2_000 }, (_, i) => `slow${i}@terminal.example,secret\n`)
+    writeFileSync(join(program.directory, 'slow.csv'), `address,password\n${lines.join('')}`)
+    const terminal = openTerminal(['user', 'import', 'slow.csv'])
+    await terminal.sees(/[1-9]\d*\/2000 users \(passwords are being hashed: slow\)/)
+    terminal.type('\x03')
+    const { status, screen } = await terminal.ended
+    expect(status).not.toBe(0)
+    expect(screen).not.toContain('added')
+    expect(screen.lastIndexOf('\x1b[?25h')).toBeGreaterThan(screen.lastIndexOf('\x1b[?25l'))
   })
 })

@@ -63,7 +63,7 @@ async function apopSecretOf(localPart: string): Promise<string | undefined> {
 }
 
 describe('user add', () => {
-  test('--password-stdin: the first line is the password, blanks kept', async () => {
+  test.concurrent('--password-stdin: the first line is the password, blanks kept', async () => {
     const args = ['user', 'add', 'Stdin@A.example', '--password-stdin', '--quota', '1.5G']
     expect(await program.run(args, ' pass word \n')).toEqual({
       status: 0,
@@ -80,7 +80,7 @@ describe('user add', () => {
     })
   })
 
-  test('--generate prints the password once, and it works', async () => {
+  test.concurrent('--generate prints the password once, and it works', async () => {
     const { status, stdout } = await program.run(['user', 'add', 'gen@a.example', '--generate'])
     expect(status).toBe(0)
     const password = /^password +(\S+)$/m.exec(stdout)?.[1] ?? ''
@@ -88,7 +88,7 @@ describe('user add', () => {
     expect((await program.run(['user', 'show', 'gen@a.example'])).stdout).not.toContain(password)
   })
 
-  test('--apop: its own secret, from the second line or made up, stored encrypted', async () => {
+  test.concurrent('--apop: its own secret, from the second line or made up, stored encrypted', async () => {
     const add = (address: string, input: string) =>
       program.run(['user', 'add', address, '--password-stdin', '--apop'], input)
     expect((await add('apop1@a.example', 'one\ntanstaaf\n')).stdout).not.toContain('tanstaaf')
@@ -99,7 +99,7 @@ describe('user add', () => {
     expect(stored?.includes('tanstaaf')).toBe(false)
   })
 
-  test('--apop without a key is refused and adds nobody', async () => {
+  test.concurrent('--apop without a key is refused and adds nobody', async () => {
     const other = openProgram({ DATABASE_URL: database.url })
     const { status, stderr } = await other.run([
       'user',
@@ -114,7 +114,7 @@ describe('user add', () => {
     expect((await program.run(['user', 'show', 'nokey@a.example'])).status).toBe(1)
   })
 
-  test.each([
+  test.concurrent.each([
     ['no domain', 'x', 'p\n', /has no domain/],
     ['an unknown domain', 'x@none.example', 'p\n', /no domain none\.example/],
     ['a bad local part', 'a..b@a.example', 'p\n', /before the @/],
@@ -131,13 +131,13 @@ describe('user add', () => {
     expect(stderr).toMatch(line)
   })
 
-  test('without a terminal and without an option it says what to give', async () => {
+  test.concurrent('without a terminal and without an option it says what to give', async () => {
     const { status, stderr } = await program.run(['user', 'add', 'x@a.example'])
     expect(status).toBe(1)
     expect(stderr).toMatch(/--password-stdin or --generate/)
   })
 
-  test('an address that is there is refused in any case', async () => {
+  test.concurrent('an address that is there is refused in any case', async () => {
     await addUser(database.db, 'twice@a.example')
     const { status, stderr } = await program.run(['user', 'add', 'TWICE@a.example', '--generate'])
     expect({ status, stderr }).toEqual({
@@ -161,7 +161,7 @@ describe('user add', () => {
 })
 
 describe('user passwd', () => {
-  test('the old one stops working, the session ends, APOP stays', async () => {
+  test.concurrent('the old one stops working, the session ends, APOP stays', async () => {
     const options = { password: 'old', apopSecret: 'shared' }
     const ids = await addUser(database.db, 'pw@a.example', options)
     await putSession(database.db, ids)
@@ -173,7 +173,7 @@ describe('user passwd', () => {
     expect(await apopSecretOf('pw')).toBe('shared')
   })
 
-  test('--keep-password changes APOP alone', async () => {
+  test.concurrent('--keep-password changes APOP alone', async () => {
     const ids = await addUser(database.db, 'keep@a.example', { password: 'old' })
     const before = await credentialsOf(database.db, ids)
     const passwd = (...options: string[]) =>
@@ -187,7 +187,7 @@ describe('user passwd', () => {
     expect((await credentialsOf(database.db, ids)).password_hash).toBe(before.password_hash)
   })
 
-  test('--no-apop with a new password takes APOP away', async () => {
+  test.concurrent('--no-apop with a new password takes APOP away', async () => {
     await addUser(database.db, 'both@a.example', { password: 'old', apopSecret: 'shared' })
     const args = ['user', 'passwd', 'both@a.example', '--password-stdin', '--no-apop']
     expect((await program.run(args, 'new\n')).status).toBe(0)
@@ -196,7 +196,7 @@ describe('user passwd', () => {
   })
 })
 
-test('list and show tell messages, size, quota and who is online', async () => {
+test.concurrent('list and show tell messages, size, quota and who is online', async () => {
   const ids = await addUser(database.db, 'Zoe@list.example', { quotaOctets: 2048 })
   await addUser(database.db, 'adam@list.example')
   await putMessage(database.db, ids.domainId, [ids.userId], 'Subject: x\r\n\r\n1234567890\r\n')
@@ -214,7 +214,7 @@ test('list and show tell messages, size, quota and who is online', async () => {
   expect(stdout).toMatch(/^Zoe@list\.example +1 +26 +2\.0K +no +no +yes$/m)
 })
 
-test('quota is set and lifted', async () => {
+test.concurrent('quota is set and lifted', async () => {
   await addUser(database.db, 'quota@a.example')
   const quota = async () =>
     (await program.json<User>(['user', 'show', 'quota@a.example'])).quotaOctets
@@ -224,7 +224,7 @@ test('quota is set and lifted', async () => {
   expect(await quota()).toBeNull()
 })
 
-test('suspend ends the session and keeps out; resume lets in again', async () => {
+test.concurrent('suspend ends the session and keeps out; resume lets in again', async () => {
   const ids = await addUser(database.db, 'sus@a.example', { password: 'p' })
   await putSession(database.db, ids)
   expect((await program.run(['user', 'suspend', 'sus@a.example'])).status).toBe(0)
@@ -234,7 +234,7 @@ test('suspend ends the session and keeps out; resume lets in again', async () =>
   expect(await canLogIn('sus@a.example', 'p')).toBe(true)
 })
 
-test('remove wants --yes without a terminal, says what goes, and takes all of it', async () => {
+test.concurrent('remove wants --yes without a terminal, says what goes, and takes all of it', async () => {
   const ids = await addUser(database.db, 'rm@a.example')
   await putMessage(database.db, ids.domainId, [ids.userId], 'Subject: x\r\n\r\n')
   await putSession(database.db, ids)
