@@ -25,7 +25,7 @@ export interface TestLmtpOptions {
   connectionsMax?: number
 }
 
-export const TEST_TIME = new Date('2025-11-13T20:26:07Z')
+const TEST_TIME = new Date('2025-11-13T20:26:07Z')
 
 export async function startTestLmtp(
   db: Database,
@@ -71,8 +71,8 @@ export async function begin(
 }
 
 /** As a careful sender does: CRLF line ends, dots stuffed, the dot at the end. */
-export function toWire(message: Buffer): Buffer {
-  const text = toStored(message).toString('latin1').replace(/^\./gm, '..')
+function toWire(message: Buffer): Buffer {
+  const text = toStored(message).toString('latin1').replace(/(^|\r\n)\./g, '$1..')
   return Buffer.from(`${text}.\r\n`, 'latin1')
 }
 

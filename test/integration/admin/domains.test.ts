@@ -33,14 +33,7 @@ describe('domain add', () => {
     })
   })
 
-  test.concurrent.each([
-    '-a.example',
-    'a..example',
-    'a b',
-    'user@a.example',
-    `${'a'.repeat(64)}.example`,
-    '',
-  ])('%j is refused with an example', async (name) => {
+  test.concurrent.each(['-a.example', ''])('%j is refused with an example', async (name) => {
     const { status, stderr } = await program.run(['domain', 'add', '--', name])
     expect(status).toBe(1)
     expect(stderr).toMatch(/^popgres: ".*" is not a domain name: [^\n]*example\.com\n$/)
