@@ -8,7 +8,7 @@ const postgres = ['test/support/postgres-setup.ts']
 
 export default defineConfig({
   test: {
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     hookTimeout: 60_000,
     projects: [
       {

@@ -5,7 +5,7 @@
 import type { Log } from '../base/log.ts'
 
 /** CLIENT: Ctrl-C reaches the process group, and npm then passes it on once more. */
-const SAME_SIGNAL_MS = 500
+const SAME_SIGNAL_MS = 1_000
 
 export interface StopSignals {
   /** Aborted by the first. */

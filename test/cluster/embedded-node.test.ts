@@ -87,6 +87,7 @@ test('Ctrl-C goes to the whole process group: open sessions are told, PostgreSQL
   const node = start()
   const client = await Pop3Client.login((await node.addresses()).pop3, USER, node.demoPassword())
   process.kill(-node.pid, 'SIGINT')
+  await node.record(/^ending/)
   process.kill(node.pid, 'SIGINT') // npm passes it on once more
   expect(await client.line()).toMatch(/^-ERR \[SYS\/TEMP\]/)
   client.socket.end()
@@ -167,6 +168,16 @@ test('a start that is killed while it makes the database leaves nothing that the
   )
   expect(await client.ask('STAT')).toMatch(/^\+OK [1-9]/)
   expect(readdirSync(dataDir).some(isUnfinished)).toBe(false)
+})
+
+test('Ctrl-C while it makes the database ends the start without complaint and without processes', async () => {
+  const first = start()
+  await first.record(/^making a PostgreSQL/)
+  process.kill(-first.pid, 'SIGINT')
+  expect(await first.exited).toEqual({ status: 0, signal: null })
+  expect(first.stderr).toBe('')
+  expect(processesWith(dataDir)).toEqual([])
+  await start().addresses()
 })
 
 test('a PostgreSQL that is killed is started again, at the same port, and mail is there', async () => {

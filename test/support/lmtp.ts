@@ -72,7 +72,9 @@ export async function begin(
 
 /** As a careful sender does: CRLF line ends, dots stuffed, the dot at the end. */
 function toWire(message: Buffer): Buffer {
-  const text = toStored(message).toString('latin1').replace(/(^|\r\n)\./g, '$1..')
+  const text = toStored(message)
+    .toString('latin1')
+    .replace(/(^|\r\n)\./g, '$1..')
   return Buffer.from(`${text}.\r\n`, 'latin1')
 }
 

@@ -45,7 +45,7 @@ function createAccount(name: string): Account {
   const group = spawnSync('/usr/sbin/groupadd', ['--system', name], { encoding: 'utf8' })
   const user = spawnSync(
     '/usr/sbin/useradd',
-    ['--system', '--gid', name, '--no-create-home', '--home-dir', '/nonexistent', name],
+    ['--system', '-g', name, '-M', '-d', '/nonexistent', '-s', '/usr/sbin/nologin', name],
     { encoding: 'utf8' },
   )
   const account = findAccount(name)
