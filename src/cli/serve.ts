@@ -22,7 +22,7 @@ import { describeServing } from './quickstart/serving-hints.ts'
 import { type Demo, makeDemo } from './quickstart.ts'
 
 /** Sessions get this long to finish what they are in; PostgreSQL needs some of the 10 s as well. */
-const DRAIN_MS = 4_000
+const DRAIN_MS = 3_500
 const WAIT_MS = 5_000
 const SUPERVISOR_CONNECTIONS = 2
 /** Besides the workers' own: supervisor, administration, a psql or two. */

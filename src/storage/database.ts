@@ -188,6 +188,8 @@ export class Database {
   }
 
   #logBroken(error: Error): void {
+    // While we close, PostgreSQL may end a connection before we do (the embedded one ends next).
+    if (this.#isClosed) return
     this.#log?.warn({ reason: error.message }, 'a database connection broke')
   }
 }

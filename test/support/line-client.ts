@@ -50,6 +50,11 @@ export class LineClient {
     if (!this.socket.write(octets)) await once(this.socket, 'drain')
   }
 
+  /** Whether nothing came that was not read yet. */
+  get isSilent(): boolean {
+    return this.#received === ''
+  }
+
   /** One line without its CRLF. Throws if the connection closes before. */
   async line(): Promise<string> {
     for (;;) {

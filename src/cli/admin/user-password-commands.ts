@@ -6,6 +6,7 @@ import { type Command, Option } from 'commander'
 import { type ApopCredential, addUser, changeCredentials } from '../../admin/operations/users.ts'
 import { generatePassword } from '../../admin/password.ts'
 import type { Secret } from '../../base/secret.ts'
+import { existsApopUser } from '../../storage/accounts.ts'
 import { type CommandContext, withDatabase } from '../command-context.ts'
 import { formatFields } from '../output.ts'
 import { promptPassword, readSecretLines } from '../prompt.ts'
@@ -33,6 +34,11 @@ The password is asked for on a terminal, read from the first line of standard in
 APOP needs its secret in the clear, so it has a secret of its own, which is stored encrypted under
 POPGRES_SECRET_KEY. With --apop it is the second line of standard input with --password-stdin, or
 else it is made up and printed once.
+`
+
+/** CLIENT: curl and MailKit take APOP wherever a greeting offers it, and then try nothing else. */
+const ON_APOP_OF_OTHERS = `note: other users log in by APOP, so the greeting offers it to everybody, and some clients (curl)
+then insist on it. This user can use them with an APOP secret only: popgres user passwd --help
 `
 
 export function definePasswordCommands(user: Command, context: CommandContext): void {
@@ -66,6 +72,8 @@ Examples:
         const quotaOctets = options.quota?.octets
         const added = await addUser(db, address, { password, apop, quotaOctets })
         process.stdout.write(`added ${added}\n${formatGenerated(generated)}`)
+        if (apop === undefined && (await existsApopUser(db)))
+          process.stderr.write(ON_APOP_OF_OTHERS)
       }),
     )
 

@@ -20,7 +20,7 @@ import { commandLine, isAlive } from './processes.ts'
 
 /** Nobody waits for the end of an orphan; its last checkpoint may be a large one. */
 const ORPHAN_STOP_MS = 30_000
-const BY_FORCE_MS = 1_000
+const BY_FORCE_MS = 500
 const START_MS = 120_000 // crash recovery replays at most max_wal_size
 const POLL_MS = 20
 

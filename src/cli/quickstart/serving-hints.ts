@@ -14,7 +14,9 @@ export function describeServing(addresses: ServingAddresses, demo: Demo | undefi
     '',
   ]
   if (demo !== undefined) lines.push(...describeDemo(addresses, demo))
-  lines.push('Manage it from another terminal, in this directory:', ...ADMIN_LINES)
+  lines.push('Manage it from another terminal, in this directory:')
+  if (demo !== undefined) lines.push('  npx popgres domain remove example.test --yes   # the demo')
+  lines.push(...ADMIN_LINES)
   if (demo === undefined) return lines.join('\n')
   return [...lines, '', 'Ctrl-C stops everything; the mail stays.', ''].join('\n')
 }
