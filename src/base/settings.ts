@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs'
 import { availableParallelism, hostname } from 'node:os'
 import { z } from 'zod'
 import { Failure } from './failure.ts'
-import { type ListenAddress, listenAddresses, networks } from './network.ts'
+import { listenAddresses, networks } from './network.ts'
 import { Secret } from './secret.ts'
 
 /** One row of the table. `schema` parses the text of the environment variable. */
@@ -134,8 +134,6 @@ export type SettingName = keyof typeof SETTINGS
 export type Settings = {
   readonly [Name in SettingName]: z.output<(typeof SETTINGS)[Name]['schema']>
 }
-
-export type { ListenAddress }
 
 /** Text of one setting: the variable, its _FILE for a secret, or the default. */
 function textOf(name: SettingName, env: NodeJS.ProcessEnv): string {
