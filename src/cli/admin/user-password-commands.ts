@@ -37,8 +37,9 @@ else it is made up and printed once.
 `
 
 /** CLIENT: curl and MailKit take APOP wherever a greeting offers it, and then try nothing else. */
-const ON_APOP_OF_OTHERS = `note: other users log in by APOP, so the greeting offers it to everybody, and some clients (curl)
-then insist on it. This user can use them with an APOP secret only: popgres user passwd --help
+const ON_APOP_OF_OTHERS = `note: others log in by APOP, so the greeting offers it to everybody, and
+some clients (curl) then try nothing else. This user needs an APOP secret for those:
+popgres user passwd --help
 `
 
 export function definePasswordCommands(user: Command, context: CommandContext): void {
