@@ -24,7 +24,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { Failure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'
 import { Secret } from '../../base/secret.ts'
@@ -47,7 +47,7 @@ export const lockFileOf = (home: string): string => join(home, 'supervisor.lock'
  */
 export function openHome(dataDir: string, log: Log): { home: string; account: Account } {
   try {
-    const isNew = mkdirSync(dataDir, { recursive: true }) !== undefined
+    const isNew = makeDirectory(dataDir)
     if (isNew && isRoot()) chmodSync(dataDir, 0o755)
     const home = findHome(dataDir)
     if (home !== undefined) {
@@ -82,6 +82,22 @@ export function findHome(dataDir: string): string | undefined {
   return existsSync(passwordFileOf(elsewhere)) ? elsewhere : undefined
 }
 
+/**
+ * With those above it. Not node's `recursive`: that never returns where mkdir says ENOENT although
+ * the directory above exists, as below /proc.
+ * @returns whether it was made
+ */
+function makeDirectory(directory: string): boolean {
+  if (existsSync(directory)) return false
+  makeDirectory(dirname(directory))
+  try {
+    mkdirSync(directory)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
+  return true
+}
+
 /** stat instead of exists: a directory that may not be looked at is not one that is missing. */
 function isDirectory(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
@@ -96,7 +112,7 @@ function elsewhereOf(dataDir: string): string {
 
 function moveElsewhere(dataDir: string, account: Account, log: Log): string {
   const home = elsewhereOf(dataDir)
-  mkdirSync(home, { recursive: true })
+  makeDirectory(home)
   chmodSync(ELSEWHERE, 0o755)
   chmodSync(home, 0o711)
   if (!canEnter(account, home))

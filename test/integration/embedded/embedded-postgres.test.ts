@@ -121,3 +121,11 @@ test('stop may be called twice', async () => {
   await Promise.all([embedded.stop(), embedded.stop()])
   await embedded.stop()
 })
+
+test.each(['/proc/popgres-data', '/dev/null/popgres-data'])(
+  'a data directory that cannot be made is refused at once: %s',
+  async (directory) => {
+    const starting = startEmbedded({ dataDir: directory, log, isDurable: false })
+    await expect(starting).rejects.toThrow(`cannot use the directory ${directory}`)
+  },
+)
