@@ -64,6 +64,9 @@ export class Supervisor {
    * @throws {Failure} if a worker cannot listen; then `stop` ends the others
    */
   async start(): Promise<ServingAddresses> {
+    // Workers accept by themselves: what the supervisor hands over to a worker that dies is lost, and
+    // the peer hangs; what waits in the kernel is another worker's.
+    cluster.schedulingPolicy = cluster.SCHED_NONE
     cluster.setupPrimary({ args: [...this.#options.workerArgs] })
     const [addresses] = await Promise.all(this.#slots.map((slot) => slot.start()))
     this.#background.start()

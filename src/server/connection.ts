@@ -77,11 +77,19 @@ export class Pop3Connection implements Connection {
     this.#socket.destroy()
   }
 
-  /** Ends the session when it is between two commands, and then the connection. */
+  /**
+   * Ends the session when it is between two commands, and then the connection. A lost lease does not
+   * wait for a peer that reads slowly: what it is being sent is cut, without an end.
+   */
   end(reason: EndReason): void {
     if (reason === 'lease-lost') {
       if (this.#wasLeaseLostTold) return
       this.#wasLeaseLostTold = true
+      if (this.#writer.isInMessage || this.#socket.writableLength > 0) {
+        this.#closeReason = reason
+        this.#socket.destroy()
+        return
+      }
     }
     this.#session.end(reason)
     this.#pump()

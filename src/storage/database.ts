@@ -184,6 +184,9 @@ export class Database {
     // An idle connection that breaks has already left the pool; without a listener it would crash
     // us.
     pool.on('error', (error) => this.#logBroken(error))
+    // Between pg-pool's listener and that of whoever takes the connection there is a moment without
+    // one, and an error can come in the same packet as ReadyForQuery. The next query then fails.
+    pool.on('connect', (client) => client.on('error', () => {}))
     return pool
   }
 

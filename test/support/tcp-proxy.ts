@@ -10,6 +10,8 @@ export class TcpProxy {
   readonly #pairs = new Set<{ client: Socket; target: Socket }>()
   #isRefusing = false
   #isSilent = false
+  /** Called with each chunk that the server answers; what it returns is passed on instead. */
+  onAnswer: ((chunk: Buffer) => Buffer) | undefined
   /** Called with each chunk that goes to the server, before it is passed on. */
   onRequest: ((chunk: Buffer, cut: () => void) => void) | undefined
 
@@ -48,6 +50,7 @@ export class TcpProxy {
     this.#isRefusing = false
     this.#isSilent = false
     this.onRequest = undefined
+    this.onAnswer = undefined
   }
 
   async close(): Promise<void> {
@@ -76,7 +79,7 @@ export class TcpProxy {
       })
     })
     target.on('data', (chunk: Buffer) => {
-      if (!this.#isSilent) client.write(chunk)
+      if (!this.#isSilent) client.write(this.onAnswer?.(chunk) ?? chunk)
     })
     for (const socket of [client, target]) socket.on('error', cut).on('close', cut)
   }

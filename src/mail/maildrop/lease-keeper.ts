@@ -166,7 +166,7 @@ export class LeaseKeeper {
    * Declared dead while we slept: every lease may be another's, so begin again under another id.
    */
   #die(): void {
-    this.#options.log.warn({ node: this.#nodeId }, 'this node was declared dead: its sessions end')
+    this.#options.log.warn('this node was declared dead: its sessions end')
     this.#endAll()
     this.#isRegistered = false
     this.#nodeId = randomUUID()

@@ -1,7 +1,7 @@
 /**
- * Reads messages of one open maildrop, a few ahead: clients fetch 1, 2, 3, …, so a miss fetches the
- * next small messages in the same statement. Large ones come chunk by chunk, one query a chunk, and
- * nothing (no transaction, no pool connection) is held while the peer is slow.
+ * Reads messages of one open maildrop, a few ahead: clients fetch 1, 2, 3, … (some backwards), so a
+ * miss fetches the next small messages in the same statement. Large ones come chunk by chunk, one
+ * query a chunk, and nothing (no transaction, no pool connection) is held while the peer is slow.
  *
  * What is read ahead is bounded by octets, for the maildrop and for the worker as a whole. A
  * message leaves the window when it is read.
@@ -47,7 +47,7 @@ export class MessageReader {
   readonly #lease: Lease
   readonly #budget: ReadAheadBudget
   readonly #window = new Map<number, StoredMessage>()
-  #windowMessages = FIRST_WINDOW_MESSAGES
+  #lastUid: number | undefined
 
   constructor(db: Database, lease: Lease, budget: ReadAheadBudget) {
     this.#db = db
@@ -61,17 +61,18 @@ export class MessageReader {
     if (message === undefined) return undefined
     this.#window.delete(uid)
     this.#budget.add(-message.octets)
+    this.#lastUid = uid
     return message
   }
 
   /**
-   * Fetches a message of the snapshot, and those after it that fit the window.
+   * Fetches a message of the snapshot, and its neighbours on the side to which the client moves.
    * @throws {Failure} MESSAGE_GONE, or a storage failure
    */
   async read(snapshot: Snapshot, uid: number): Promise<StoredMessage> {
     this.close()
     const uids = this.#chooseWindow(snapshot, indexOfUid(snapshot.uids, uid))
-    this.#windowMessages = WINDOW_MESSAGES
+    this.#lastUid = uid
     const { domainId, userId } = this.#lease
     let wanted: StoredMessage | undefined
     for (const message of await selectMessages(this.#db, domainId, userId, uids, CHUNK_OCTETS)) {
@@ -101,18 +102,30 @@ export class MessageReader {
     this.#budget.add(message.octets)
   }
 
-  /** The wanted message, and those after it as long as they are small and fit. */
+  /** The wanted message, and those beside it as long as they are small and fit. */
   #chooseWindow(snapshot: Snapshot, index: number): number[] {
-    const end = Math.min(snapshot.uids.length, index + this.#windowMessages)
-    let room = this.#budget.available - (snapshot.octets[index] ?? 0)
-    let last = index + 1
-    while (last < end) {
-      const octets = snapshot.octets[last] ?? 0
-      if (octets > room || octets > CHUNK_OCTETS) break
+    const { step, messages } = this.#foresee(snapshot, index)
+    const uids: number[] = []
+    let room = this.#budget.available
+    for (let at = index; uids.length < messages; at += step) {
+      const uid = snapshot.uids[at]
+      const octets = snapshot.octets[at]
+      if (uid === undefined || octets === undefined) break
       room -= octets
-      last++
+      if (at !== index && (room < 0 || octets > CHUNK_OCTETS)) break
+      uids.push(uid)
     }
-    return Array.from(snapshot.uids.subarray(index, last))
+    return uids
+  }
+
+  /** Where a client that has read the last message and wants this one will go. */
+  #foresee(snapshot: Snapshot, index: number): { step: 1 | -1; messages: number } {
+    if (this.#lastUid === undefined) return { step: 1, messages: FIRST_WINDOW_MESSAGES }
+    const last = indexOfUid(snapshot.uids, this.#lastUid)
+    if (index === last + 1) return { step: 1, messages: WINDOW_MESSAGES }
+    // CLIENT: some fetch the newest first.
+    if (index === last - 1) return { step: -1, messages: WINDOW_MESSAGES }
+    return { step: 1, messages: 1 }
   }
 }
 

@@ -1,5 +1,7 @@
 /** A database that is away is told as such: [SYS/TEMP], never an empty maildrop, never a false +OK. */
+import { sql } from 'kysely'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { Failure } from '../../../src/base/failure.ts'
 import { putMessage } from '../../support/mail.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
 import { startTestNode, type TestNode } from '../../support/pop3-node.ts'
@@ -73,4 +75,33 @@ test('away and back is logged once each, and without the password of the databas
   expect(lines.match(/the database is back/g)).toHaveLength(1)
   const { password } = new URL(database.url)
   if (password !== '') expect(lines).not.toContain(password)
+})
+
+test('a connection that breaks in the packet in which it became ready harms nothing', async () => {
+  const { db } = node
+  const field = (code: string, text: string) => `${code}${text}\0`
+  const fields = `${field('S', 'FATAL')}${field('C', '57P01')}${field('M', 'terminating')}\0`
+  const fatal = Buffer.from(`E\0\0\0\0${fields}`, 'latin1')
+  fatal.writeInt32BE(fatal.length - 1, 1)
+  const readyForQuery = Buffer.from('Z\0\0\0\u0005I', 'latin1')
+  proxy.cut(false)
+  proxy.onAnswer = (chunk) =>
+    chunk.subarray(-readyForQuery.length).equals(readyForQuery)
+      ? Buffer.concat([chunk, fatal])
+      : chunk
+  const broken = { name: 'test_broken', text: 'select 1' }
+  for (let i = 0; i < 5; i++) {
+    await db.bulk(broken, []).catch((error: unknown) => expect(error).toBeInstanceOf(Failure))
+    await sql`select 1`.execute(db.kysely).catch((error: unknown) => {
+      expect(error).toBeInstanceOf(Failure)
+    })
+    await db.hot(broken, []).catch((error: unknown) => expect(error).toBeInstanceOf(Failure))
+  }
+  proxy.heal()
+  proxy.cut(false)
+  await node.keeper.beat()
+  await node.keeper.beat()
+  const client = await Pop3Client.login(node.address, 'alice@example.test', 'secret')
+  expect(await client.ask('STAT')).toMatch(/^\+OK 2 /)
+  await client.ask('QUIT')
 })

@@ -1,6 +1,6 @@
 /** RFC 1939 §4: the maildrop is exclusive, and free again whichever way a session ends. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest'
-import { putMessage } from '../../support/mail.ts'
+import { longMessage, putMessage } from '../../support/mail.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
 import { startTestNode, type TestNode } from '../../support/pop3-node.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
@@ -124,6 +124,25 @@ test('a kicked session is told at the next heartbeat, and its QUIT deletes nothi
   await two.keeper.beat()
   expect(await second.line()).toMatch(/^-ERR \[SYS\/TEMP\]/)
   await second.closed
+})
+
+test('a session that is kicked in the middle of a RETR is cut at the next heartbeat', async () => {
+  await putMessage(database.db, user.domainId, [user.userId], longMessage(20_000_000))
+  const session = await login(one)
+  session.send('RETR 3\r\n')
+  expect(await session.line()).toMatch(/^\+OK 200/)
+  session.socket.pause()
+  await database.db.kysely
+    .deleteFrom('sessions')
+    .where('domain_id', '=', user.domainId)
+    .where('user_id', '=', user.userId)
+    .execute()
+  await one.keeper.beat()
+  session.socket.resume()
+  const rest = (await session.closed).toString('latin1')
+  expect(rest.length).toBeLessThan(20_000_000)
+  expect(rest).not.toMatch(/\r\n\.\r\n|\r\n-ERR/)
+  await (await login(two)).ask('QUIT')
 })
 
 test.each([
