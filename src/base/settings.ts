@@ -29,20 +29,30 @@ const wholeNumber = (min: number, max: number) =>
     .transform(Number)
     .pipe(z.number().min(min, `must be at least ${min}`).max(max, `must be at most ${max}`))
 
-const secret = z.string().transform((text) => (text === '' ? undefined : new Secret(text)))
+const databaseUrl = z
+  .string()
+  .refine((text) => text === '' || isDatabaseUrl(text), 'must be a postgres:// URL')
+  .transform((text) => (text === '' ? undefined : new Secret(text)))
 
 const secretKey = z
   .string()
   .regex(/^$|^[0-9a-fA-F]{64}$/, 'must be 64 hexadecimal digits (32 octets): openssl rand -hex 32')
   .transform((text) => (text === '' ? undefined : new Secret(Buffer.from(text, 'hex'))))
 
-const hostName = z
+const HOST_NAME = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/
+
+const hostName = z.string().regex(HOST_NAME, 'must be a host name')
+
+const hostNameOrEmpty = z
   .string()
-  .regex(/^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/, 'must be a host name')
+  .refine((text) => text === '' || HOST_NAME.test(text), 'must be a host name')
+  .transform((text) => text.toLowerCase())
+
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
 export const SETTINGS = {
   DATABASE_URL: setting({
-    schema: secret,
+    schema: databaseUrl,
     default: '',
     unit: 'postgres:// URL',
     meaning: 'the PostgreSQL (15 to 18) that holds the mail; empty: an embedded one is started',
@@ -57,7 +67,7 @@ export const SETTINGS = {
   POPGRES_POP3_LISTEN: setting({
     schema: listenAddresses,
     default: '127.0.0.1:1110',
-    unit: 'host:port, …',
+    unit: 'host:port or unix:/path, …',
     meaning: 'addresses for POP3; empty: off',
   }),
   POPGRES_LMTP_LISTEN: setting({
@@ -104,7 +114,7 @@ export const SETTINGS = {
     meaning: 'from where USER and PASS may be used without TLS',
   }),
   POPGRES_DEFAULT_DOMAIN: setting({
-    schema: z.union([z.literal(''), hostName.transform((name) => name.toLowerCase())]),
+    schema: hostNameOrEmpty,
     default: '',
     unit: 'domain',
     meaning: 'the domain of a user name given without one; empty: such names are unknown',
@@ -122,10 +132,10 @@ export const SETTINGS = {
     meaning: 'the largest message that is accepted',
   }),
   POPGRES_LOG_LEVEL: setting({
-    schema: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']),
+    schema: z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`),
     default: 'info',
     unit: 'level',
-    meaning: 'how much is logged',
+    meaning: `how much is logged: ${LOG_LEVELS.join(', ')}`,
   }),
 } as const
 
@@ -133,6 +143,11 @@ export type SettingName = keyof typeof SETTINGS
 
 export type Settings = {
   readonly [Name in SettingName]: z.output<(typeof SETTINGS)[Name]['schema']>
+}
+
+/** As pg reads it: `postgres://user@/name?host=/run/postgresql` has no host, and goes. */
+function isDatabaseUrl(text: string): boolean {
+  return /^postgres(ql)?:\/\//i.test(text) && URL.canParse(text.replace('@/', '@localhost/'))
 }
 
 /** Text of one setting: the variable, its _FILE for a secret, or the default. */

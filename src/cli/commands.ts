@@ -35,7 +35,8 @@ export async function runCommand(args: readonly string[], env: NodeJS.ProcessEnv
 }
 
 const EXAMPLES = `
-Exit status: 0 done, 1 failed, 2 wrong usage.
+Exit status: 0 done; 1 refused or failed (a wrong address or setting, no such user, no database);
+2 the command line is wrong (an unknown command or option, a missing or malformed argument).
 The database is DATABASE_URL, or the embedded PostgreSQL of a server that runs here.
 
 Examples:
@@ -55,7 +56,6 @@ export function defineCommands(context: CommandContext): Command {
     .addHelpText('after', EXAMPLES)
     .showSuggestionAfterError(true)
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(`popgres: ${usageLine(text)}\n`) })
   defineServeCommand(program, context)
   defineMaintenanceCommands(program, context)
   defineDomainCommands(program, context)
@@ -63,7 +63,35 @@ export function defineCommands(context: CommandContext): Command {
   defineSessionCommands(program, context)
   defineMessageCommands(program, context)
   defineImportCommand(program, context)
+  completeUsage(program, [])
   return program
+}
+
+/**
+ * Gives a command, and those below it, `help` and the form of its errors: one line that ends with
+ * whose help to see. Commander's own help command passes over names that it does not know.
+ */
+function completeUsage(command: Command, above: readonly string[]): void {
+  const words = [...above, command.name()]
+  command.configureOutput({
+    outputError: (text, write) =>
+      write(`popgres: ${usageLine(text)}; see: ${words.join(' ')} --help\n`),
+  })
+  if (command.commands.length === 0) return
+  command
+    .command('help')
+    .description('print the help of a command')
+    .argument('[command...]')
+    .action((names: string[]) => showHelp(command, names))
+  for (const child of command.commands) completeUsage(child, words)
+}
+
+function showHelp(command: Command, names: readonly string[]): void {
+  const [name, ...below] = names
+  if (name === undefined) command.help()
+  const child = command.commands.find((each) => each.name() === name)
+  if (child === undefined) command.error(`unknown command '${name}'`)
+  showHelp(child, below)
 }
 
 function defineServeCommand(program: Command, context: CommandContext): void {
@@ -95,7 +123,8 @@ function usageLine(text: string): string {
     text
       .trim()
       .replace(/^error: /, '')
-      .replace(/\s*\n\s*/g, ' '),
+      .replace(/\s*\n\s*/g, ' ')
+      .replace(/\.$/, ''),
   )
 }
 

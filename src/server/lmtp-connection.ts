@@ -14,6 +14,12 @@ import type { LmtpTransaction } from './lmtp-transaction.ts'
 /** RFC 3463: class, subject, detail. */
 const ENHANCED_CODE = /^[245]\.\d{1,3}\.\d{1,3} /
 
+/**
+ * A path with a quoted local part (RFC 5321 §4.1.2), which may hold blanks, "@" and brackets: what
+ * stands before it, the quoted string, what follows it.
+ */
+const QUOTED_PATH = /^([^<"]*<)("(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*")(@[^<>\s"]+>.*)$/
+
 export interface LmtpPeer {
   /** IP address; undefined: a Unix socket. */
   address: string | undefined
@@ -48,6 +54,18 @@ export class LmtpConnection extends SMTPConnection implements Connection {
   override send(code: number, text?: string | string[] | null, context?: string | false): void {
     const isCoded = typeof text === 'string' && ENHANCED_CODE.test(text)
     super.send(code, text, isCoded ? false : context)
+  }
+
+  /** The library's parser cuts at blanks and "@": it is given a plain word for a quoted string. */
+  override _parseAddressCommand(
+    name: string,
+    command: Buffer | string,
+  ): ReturnType<SMTPConnection['_parseAddressCommand']> {
+    const [, before, quoted, after] = QUOTED_PATH.exec(command.toString()) ?? []
+    if (quoted === undefined) return super._parseAddressCommand(name, command)
+    const parsed = super._parseAddressCommand(name, `${before}quoted${after}`)
+    if (parsed === false) return false
+    return { ...parsed, address: `${quoted}${parsed.address.slice('quoted'.length)}` }
   }
 
   /** Called at the greeting, at LHLO and RSET, and when the replies after DATA were written. */

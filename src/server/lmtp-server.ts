@@ -47,6 +47,9 @@ const CONNECTIONS_MAX = 500
  */
 const COMMAND_MAX_OCTETS = 2_048
 
+/** LIMIT: RFC 5321 §4.5.3.1.3 has 256; a header line of the message must hold it (998 octets). */
+const PATH_MAX_LENGTH = 512
+
 /** Commands of the library that have no place in LMTP behind an MTA. */
 const DISABLED_COMMANDS = [
   'AUTH',
@@ -152,6 +155,7 @@ class LmtpProtocol {
     const parameters = Object.keys(sender.args || {})
     if (parameters.some((name) => !['SIZE', 'BODY', 'SMTPUTF8'].includes(name)))
       return REPLIES.unknownParameter
+    if (sender.address.length > PATH_MAX_LENGTH) return REPLIES.pathTooLong
     const isUtf8 = sender.args !== false && sender.args.SMTPUTF8 === true
     if (!isUtf8 && !hasAsciiLocalPart(sender.address)) return REPLIES.utf8NotAsked
     const connection = this.#connectionOf(session)

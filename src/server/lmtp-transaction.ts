@@ -28,6 +28,7 @@ export const REPLIES = {
   tooLarge: { code: 552, text: '5.3.4 message is larger than allowed' },
   temporary: { code: 451, text: '4.3.0 cannot do that now, try again later' },
   unknownParameter: { code: 555, text: '5.5.4 parameter not recognized' },
+  pathTooLong: { code: 501, text: '5.1.7 reverse-path is too long' },
   utf8NotAsked: { code: 553, text: '5.6.7 such an address needs SMTPUTF8' },
   notTrusted: { code: 554, text: '5.7.1 mail is taken from trusted networks only' },
 } as const satisfies Record<string, Reply>

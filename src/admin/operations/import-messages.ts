@@ -15,6 +15,7 @@ import type { Database } from '../../storage/database.ts'
 import { type DeliveryStatus, deliver } from '../../storage/deliveries.ts'
 import { existsImported } from '../../storage/tenants/imported.ts'
 import { formatAddress, parseAddress } from '../address.ts'
+import { describeReadError } from '../read-error.ts'
 import { refused } from '../refusal.ts'
 
 /** One message of a source, or why there is none. `sourceOctets` is its share of the progress. */
@@ -103,10 +104,10 @@ class ImportRun {
       return await this.#take(item)
     } catch (error) {
       if (isFailure(error, 'MESSAGE_TOO_LARGE')) return `larger than ${this.#maxOctets} octets`
-      const { code, syscall } = error as NodeJS.ErrnoException
+      const reason = describeReadError(error)
       // Not the file's fault: the run ends here and can be started again.
-      if (syscall === undefined || error instanceof Failure) throw error
-      return `cannot be read: ${code}`
+      if (reason === undefined || error instanceof Failure) throw error
+      return `cannot be read: ${reason}`
     }
   }
 

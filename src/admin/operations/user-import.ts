@@ -36,6 +36,9 @@ const BATCH_ROWS = 500
 /** Hashing this many takes half a second: progress moves, and little is lost when it is stopped. */
 const BATCH_PASSWORDS = 16
 
+/** As crypt(3) and its kin write it ($2y$…, $6$…, $argon2id$…), or as LDAP and Dovecot do. */
+const LOOKS_LIKE_HASH = /^(?:\$[0-9a-z][0-9a-z-]*\$|\{[A-Z][A-Z0-9.-]+\})/
+
 interface ParsedRow {
   line: number
   address: Address
@@ -196,6 +199,11 @@ function parseRow(row: UserImportRow): ParsedRow {
     )
   const password = row.password === '' ? undefined : new Secret(row.password)
   if (password !== undefined) checkPassword('password', password)
+  if (LOOKS_LIKE_HASH.test(row.password))
+    throw refused(
+      'the password looks like a hash: put it into the column hash, without a {SCHEME} before it ' +
+        '(a password that only looks so is set by "popgres user add")',
+    )
   const quotaOctets = row.quota === '' ? undefined : parseOctets(row.quota)
   if (row.quota !== '' && quotaOctets === undefined)
     throw refused(`${JSON.stringify(row.quota)} is no quota: it is written 500M, 1.5G or in octets`)

@@ -55,8 +55,9 @@ export async function addUser(
   const seal = user.apop && sealing(user.apop)
   const domain = await requireDomain(db, domainName)
   // Asked before hashing, so that a duplicate is told at once; the constraint has the last word.
-  if ((await selectUser(db, domain.domainId, localPart)) !== undefined)
-    throw refused(`${formatAddress({ localPart, domainName })} exists already`)
+  const taken = await selectUser(db, domain.domainId, localPart)
+  if (taken !== undefined)
+    throw refused(`${formatAddress({ localPart: taken.localPart, domainName })} exists already`)
   const passwordHash = await hashPassword(user.password)
   const row = { localPart, passwordHash, quotaOctets: user.quotaOctets }
   await refusing(() =>

@@ -58,10 +58,12 @@ function defineList(message: Command, context: CommandContext): void {
     .argument('<address>')
     .option('--after <uid>', 'begin after this UID', parseWhole(0, 2_147_483_647), 0)
     .option('--limit <count>', 'this many at most', parseWhole(1, LIST_LIMIT_MAX), LIST_LIMIT)
-    .option('--json', 'print JSON: messages, and hasMore')
+    .option('--json', 'print JSON')
     .addHelpText(
       'after',
       `
+If there are more than --limit, a line on standard error says how to go on.
+
 Examples:
   popgres message list alice@example.com
   popgres message list alice@example.com --after 1000 --json
@@ -72,7 +74,7 @@ Examples:
         const page = { afterUid: options.after, limit: options.limit }
         const { messages, hasMore } = await listMessages(db, address, page)
         process.stdout.write(
-          options.json ? formatJson({ messages, hasMore }) : formatTable(COLUMNS, messages),
+          options.json ? formatJson(messages) : formatTable(COLUMNS, messages),
         )
         const last = messages.at(-1)
         if (hasMore && last !== undefined)

@@ -9,6 +9,7 @@ import {
   type UserImportReport,
   type UserImportRow,
 } from '../../admin/operations/user-import.ts'
+import { describeReadError } from '../../admin/read-error.ts'
 import { refused } from '../../admin/refusal.ts'
 import { type CommandContext, withDatabase } from '../command-context.ts'
 import { type CsvRecord, readCsv } from '../csv.ts'
@@ -33,8 +34,8 @@ A hash is argon2id ("$argon2id$v=19$...", in quotes because of its commas) or bc
 $2b$..., $2y$...). A quota is 500M, 1.5G, octets, or empty for none. The domains must be there.
 
 Lines with hashes go in by thousands a second; a password is hashed first, some 20 to 60 a second.
-A line that is refused is told with its number and the reason on standard error, the others go in,
-and the status is 1. Running it again is safe: who exists already is refused.
+A line that is refused is told with its number and the reason on standard error (with --json in the
+report), the others go in, and the status is 1. Running it again is safe: who exists already is refused.
 
 Example of a file:
   address,hash,quota
@@ -56,8 +57,11 @@ Examples:
             onProgress: (rows) => progress.update(rows),
           })
           progress.stop()
-          for (const { line, address, reason } of report.refused)
-            process.stderr.write(`line ${line}: ${harmlessLine(`${address}: ${reason}`)}\n`)
+          // JSON has them itself.
+          for (const { line, address, reason } of options.json ? [] : report.refused) {
+            const what = address === '' ? reason : `${address}: ${reason}`
+            process.stderr.write(`line ${line}: ${harmlessLine(what)}\n`)
+          }
           const text = formatSummary(report, options.dryRun === true)
           process.stdout.write(options.json ? formatJson(report) : text)
           if (report.refused.length > 0) context.status = 1
@@ -96,7 +100,9 @@ async function* readText(file: string): AsyncGenerator<string> {
   try {
     for await (const chunk of createReadStream(file, { encoding: 'utf8' })) yield chunk as string
   } catch (error) {
-    throw refused(`cannot read ${file}: ${(error as Error).message}`, error)
+    const reason = describeReadError(error)
+    if (reason === undefined) throw error
+    throw refused(`cannot read ${file}: ${reason}`, error)
   }
 }
 

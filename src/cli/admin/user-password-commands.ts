@@ -3,6 +3,7 @@
  * input, from the terminal without echo, or is made up and printed once; never from an argument.
  */
 import { type Command, Option } from 'commander'
+import { parseAddress } from '../../admin/address.ts'
 import { type ApopCredential, addUser, changeCredentials } from '../../admin/operations/users.ts'
 import { generatePassword } from '../../admin/password.ts'
 import type { Secret } from '../../base/secret.ts'
@@ -34,6 +35,9 @@ The password is asked for on a terminal, read from the first line of standard in
 APOP needs its secret in the clear, so it has a secret of its own, which is stored encrypted under
 POPGRES_SECRET_KEY. With --apop it is the second line of standard input with --password-stdin, or
 else it is made up and printed once.
+
+Once one user has an APOP secret, the greeting offers APOP to all, and some clients (curl, MailKit)
+then try nothing else: they cannot log in users who have only a password.
 `
 
 /** CLIENT: curl and MailKit take APOP wherever a greeting offers it, and then try nothing else. */
@@ -67,6 +71,7 @@ Examples:
     )
     .action((address: string, options: PasswordOptions) =>
       withDatabase(context, async ({ db, secretKey }) => {
+        parseAddress(address) // before anything is asked
         const { password, apopSecret, generated } = await readCredentials(options)
         if (password === undefined) return
         const apop = toApop(apopSecret, secretKey)
@@ -78,8 +83,9 @@ Examples:
       }),
     )
 
-  user
-    .command('passwd')
+  const passwd = user.command('passwd')
+  refuseBoth(passwd, '--apop', '--no-apop')
+  passwd
     .description('change the password of a user; ends its session')
     .argument('<address>')
     .addOption(passwordStdin().conflicts('keepPassword'))
@@ -107,6 +113,16 @@ Examples:
     })
 }
 
+/** For commander the two are one option, of which the last one given counts. */
+function refuseBoth(command: Command, ...pair: [string, string]): void {
+  const given = new Set<string>()
+  for (const flag of pair)
+    command.on(`option:${flag.slice(2)}`, () => {
+      given.add(flag)
+      if (given.size > 1) command.error(`option '${pair[0]}' cannot be used with '${pair[1]}'`)
+    })
+}
+
 async function changePassword(
   context: CommandContext,
   address: string,
@@ -114,6 +130,7 @@ async function changePassword(
   wantsApop: boolean | undefined,
 ): Promise<void> {
   await withDatabase(context, async ({ db, secretKey }) => {
+    parseAddress(address)
     const given = { ...options, apop: wantsApop === true }
     const { password, apopSecret, generated } = await readCredentials(given)
     const apop = wantsApop === false ? 'remove' : toApop(apopSecret, secretKey)

@@ -1,14 +1,17 @@
 /**
  * Files to import: which format each path has, and the messages in all of them, one after the
  * other. A format is told by what lies there: a directory with `new` or `cur` is a Maildir, a file
- * that begins with "From " an mbox, any other file one message. Only a name in .eml counts for
- * more: such a file is one message whatever it begins with.
+ * that begins with "From " an mbox, any other file one message if it begins like one. Only a name
+ * in .eml counts for more: such a file is one message whatever it begins with.
  */
-import { open, stat } from 'node:fs/promises'
+import { open, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { ImportItem } from '../../admin/operations/import-messages.ts'
+import { describeReadError } from '../../admin/read-error.ts'
 import { readEml } from './eml.ts'
 import { isMaildir, measureMaildir, readMaildir } from './maildir.ts'
 import { readMbox } from './mbox.ts'
+import { beginsLikeMessage, HEAD_OCTETS } from './message-head.ts'
 
 export type SourceFormat = 'auto' | 'eml' | 'mbox' | 'maildir'
 
@@ -24,9 +27,8 @@ export async function* readSources(
     try {
       yield* readSource(path, format)
     } catch (error) {
-      const { code, syscall } = error as NodeJS.ErrnoException
-      if (syscall === undefined) throw error
-      const refusal = code === 'ENOENT' ? 'there is no such file' : `cannot be read: ${code}`
+      const refusal = describeReadError(error)
+      if (refusal === undefined) throw error
       yield { source: path, sourceOctets: 0, refusal }
     }
   }
@@ -49,25 +51,39 @@ async function* readSource(path: string, format: SourceFormat): AsyncGenerator<I
   const stats = await stat(path)
   const refuse = (refusal: string): ImportItem => ({ source: path, sourceOctets: 0, refusal })
   if (stats.isDirectory()) {
-    if (format !== 'auto' && format !== 'maildir') yield refuse(`is a directory, not ${format}`)
-    else if (await isMaildir(path)) yield* readMaildir(path)
-    else yield refuse('is a directory without new and cur, so no Maildir')
-    return
+    const isOther = format !== 'auto' && format !== 'maildir'
+    if (!isOther && (await isMaildir(path))) return yield* readMaildir(path)
+    const why = isOther
+      ? `is a directory, not ${format}`
+      : 'is a directory without new and cur, so no Maildir'
+    return yield refuse(`${why}${await adviceOnFiles(path)}`)
   }
   if (!stats.isFile()) return yield refuse('is no file')
   if (format === 'maildir') return yield refuse('is no directory, so no Maildir')
-  const isMbox = await beginsWithFrom(path)
-  if (format === 'mbox' && !isMbox) return yield refuse('does not begin with a "From " line')
-  if (format === 'mbox' || (format === 'auto' && isMbox && !/\.eml$/i.test(path)))
-    return yield* readMbox(path)
-  yield await readEml(path)
+  if (format === 'eml' || (format === 'auto' && EML.test(path))) return yield await readEml(path)
+  const head = await readHead(path)
+  if (head.startsWith('From ')) return yield* readMbox(path)
+  if (format === 'mbox') return yield refuse('does not begin with a "From " line')
+  // One that is empty is told as such.
+  if (head === '' || beginsLikeMessage(head)) return yield await readEml(path)
+  const refusal = 'does not look like a message: use --format eml to import it anyway'
+  yield { source: path, sourceOctets: stats.size, refusal }
 }
 
-async function beginsWithFrom(path: string): Promise<boolean> {
+const EML = /\.eml$/i
+
+/** A directory of .eml files is what the shell can spread. */
+async function adviceOnFiles(directory: string): Promise<string> {
+  const names = await readdir(directory)
+  return names.some((name) => EML.test(name)) ? `: name ${join(directory, '*.eml')} instead` : ''
+}
+
+/** Decoded as latin1: one character an octet. */
+async function readHead(path: string): Promise<string> {
   const file = await open(path)
   try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(5), 0, 5, 0)
-    return buffer.toString('latin1', 0, bytesRead) === 'From '
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(HEAD_OCTETS), 0, HEAD_OCTETS, 0)
+    return buffer.toString('latin1', 0, bytesRead)
   } finally {
     await file.close()
   }

@@ -1,12 +1,12 @@
 /**
  * The bounded queue in front of password hashing. One argon2 verification takes 19 MiB and some 30
  * ms of a core, so logins are the cheapest way to exhaust a server: only so many run at once, only
- * so many wait, none waits longer than the deadline. Whoever is turned away gets AUTH_OVERLOADED,
- * which is temporary, never "wrong password".
+ * so many wait, none waits longer than the deadline or than its peer. Whoever is turned away gets
+ * AUTH_OVERLOADED, which is temporary, never "wrong password".
  *
- * Waiting logins are served in turns by share (the domain as it was asked for, known or unknown
- * alike, so that load tells nobody which domains exist): a flood at one domain does not starve the
- * others.
+ * Every second turn goes round by source, the others by domain (as it was asked for, known or
+ * unknown alike, so that load tells nobody which domains exist). So a source that makes up domains
+ * leaves the others half of all turns, and so does a domain that is flooded from many sources.
  */
 import { Failure } from '../../base/failure.ts'
 
@@ -19,32 +19,60 @@ export interface HashQueueOptions {
   deadlineMs: number
 }
 
+/** For whom something is hashed. */
+export interface Asker {
+  /** Whoever holds it counts as one, see source.ts. */
+  source: string
+  domain: string
+  /** Aborted when the peer has gone: what waits for it is not run any more. */
+  signal?: AbortSignal | undefined
+}
+
+/** What those who wait have in common; forgotten when nobody of it waits. */
+interface Share {
+  waitingCount: number
+  /** The turn in which it was served last or began to wait: the lowest is the next. */
+  turn: number
+}
+
 interface Waiting {
+  keys: readonly string[]
+  source: Share
+  domain: Share
+  /** This domain as asked for by this source. */
+  both: Share
   start(): void
   refuse(): void
 }
 
 export class HashQueue {
   readonly #options: HashQueueOptions
-  /** First in, first out within a share; the first share is the next to be served. */
-  readonly #shares = new Map<string, Waiting[]>()
+  /** In the order of arrival; so few that going through all of them costs nothing beside a hash. */
+  readonly #waiting = new Set<Waiting>()
+  readonly #shares = new Map<string, Share>()
   #runningCount = 0
-  #waitingCount = 0
+  #turn = 0
 
   constructor(options: HashQueueOptions) {
     this.#options = options
   }
 
   get waitingCount(): number {
-    return this.#waitingCount
+    return this.#waiting.size
+  }
+
+  /** How many sources, domains and pairs of them are remembered; at most three for who waits. */
+  get shareCount(): number {
+    return this.#shares.size
   }
 
   /**
    * Runs `work` when it is its turn.
-   * @throws {Failure} AUTH_OVERLOADED if there is no room or the deadline has passed
+   * @throws {Failure} AUTH_OVERLOADED if there is no room, the deadline has passed or the peer left
    */
-  async run<T>(share: string, work: () => Promise<T>): Promise<T> {
-    if (this.#runningCount >= this.#options.concurrency) await this.#turn(share)
+  async run<T>(asker: Asker, work: () => Promise<T>): Promise<T> {
+    if (asker.signal?.aborted) throw new Failure('AUTH_OVERLOADED', 'the peer has left')
+    if (this.#runningCount >= this.#options.concurrency) await this.#wait(asker)
     else this.#runningCount += 1
     try {
       return await work()
@@ -54,53 +82,86 @@ export class HashQueue {
     }
   }
 
-  #turn(share: string): Promise<void> {
-    if (this.#waitingCount >= this.#options.waitingMax) this.#makeRoom(share)
+  #wait({ source, domain, signal }: Asker): Promise<void> {
     return new Promise((resolve, reject) => {
-      const refuse = (): void => {
+      const leave = (settle: () => void): void => {
         clearTimeout(timer)
-        this.#remove(share, waiting)
-        reject(new Failure('AUTH_OVERLOADED'))
+        signal?.removeEventListener('abort', refuse)
+        this.#remove(waiting)
+        settle()
       }
-      const start = (): void => {
-        clearTimeout(timer)
-        resolve()
-      }
+      const refuse = (): void => leave(() => reject(new Failure('AUTH_OVERLOADED')))
       const timer = setTimeout(refuse, this.#options.deadlineMs)
-      const waiting: Waiting = { start, refuse }
-      const line = this.#shares.get(share)
-      if (line === undefined) this.#shares.set(share, [waiting])
-      else line.push(waiting)
-      this.#waitingCount += 1
+      signal?.addEventListener('abort', refuse)
+      // Neither an address nor a domain name holds a space.
+      const keys = [`${source} `, ` ${domain}`, `${source} ${domain}`] as const
+      const waiting: Waiting = {
+        keys,
+        source: this.#enter(keys[0]),
+        domain: this.#enter(keys[1]),
+        both: this.#enter(keys[2]),
+        start: () => leave(resolve),
+        refuse,
+      }
+      this.#waiting.add(waiting)
+      if (this.#waiting.size > this.#options.waitingMax) this.#findHeaviest()?.refuse()
     })
   }
 
-  /** The longest share gives up its newest place, unless the one that asks is just as long. */
-  #makeRoom(share: string): void {
-    let longest: Waiting[] = []
-    for (const line of this.#shares.values()) if (line.length > longest.length) longest = line
-    const own = this.#shares.get(share)?.length ?? 0
-    if (own + 1 >= longest.length) throw new Failure('AUTH_OVERLOADED')
-    longest.at(-1)?.refuse()
+  #enter(key: string): Share {
+    const share = this.#shares.get(key) ?? { waitingCount: 0, turn: this.#turn }
+    this.#shares.set(key, share)
+    share.waitingCount += 1
+    return share
   }
 
-  #remove(share: string, waiting: Waiting): void {
-    const line = this.#shares.get(share) ?? []
-    line.splice(line.indexOf(waiting), 1)
-    if (line.length === 0) this.#shares.delete(share)
-    this.#waitingCount -= 1
+  #remove(waiting: Waiting): void {
+    this.#waiting.delete(waiting)
+    for (const key of waiting.keys) {
+      const share = this.#shares.get(key)
+      if (share === undefined) continue
+      share.waitingCount -= 1
+      if (share.waitingCount === 0) this.#shares.delete(key)
+    }
+  }
+
+  /**
+   * Who gives up its place when there is no room: of the largest share, be it a source or a domain,
+   * who has waited longest, as that peer is the likeliest to have given up.
+   */
+  #findHeaviest(): Waiting | undefined {
+    return first(this.#waiting, ({ source, domain }) => {
+      const [a, b] = [source.waitingCount, domain.waitingCount]
+      return [-Math.max(a, b), -Math.min(a, b)]
+    })
   }
 
   #startNext(): void {
-    for (const [share, line] of this.#shares) {
-      const waiting = line.shift()
-      this.#waitingCount -= 1
-      this.#runningCount += 1
-      // To the end of the turn, or out of it: a share without anyone waiting is forgotten.
-      this.#shares.delete(share)
-      if (line.length > 0) this.#shares.set(share, line)
-      waiting?.start()
-      return
-    }
+    this.#turn += 1
+    const isBySource = this.#turn % 2 === 0
+    const next = first(this.#waiting, ({ source, domain, both }) => [
+      isBySource ? source.turn : domain.turn,
+      both.turn,
+    ])
+    if (next === undefined) return
+    for (const share of [next.source, next.domain, next.both]) share.turn = this.#turn
+    this.#runningCount += 1
+    next.start()
   }
+}
+
+/** The one with the lowest rank; of equals, who came first. */
+function first(
+  all: Iterable<Waiting>,
+  rankOf: (waiting: Waiting) => [first: number, second: number],
+): Waiting | undefined {
+  let found: Waiting | undefined
+  let lowest: [number, number] = [Number.POSITIVE_INFINITY, 0]
+  for (const waiting of all) {
+    const rank = rankOf(waiting)
+    if (rank[0] > lowest[0] || (rank[0] === lowest[0] && rank[1] >= lowest[1])) continue
+    found = waiting
+    lowest = rank
+  }
+  return found
 }

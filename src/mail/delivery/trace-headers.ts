@@ -24,6 +24,10 @@ export interface Trace {
   receivedAt: Date
 }
 
+/** What could end a line or the brackets of a path, or hide in it. */
+const UNSAFE = /[<>\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu
+const UNSAFE_OR_BLANK = /[\s<>\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu
+
 const LINE_MAX_COLUMNS = 78
 const FOLD = '\r\n    '
 
@@ -69,14 +73,14 @@ function serializeHeloName(name: string): string {
 }
 
 /**
- * An address between angle brackets: no control character, no blank, no bracket of its own. Where
- * the domain has an ASCII form it is written so.
+ * An address between angle brackets: no control character, no bracket of its own, no blank outside
+ * quotes. Where the domain has an ASCII form it is written so.
  */
 function serializePath(address: string): string {
   const at = address.lastIndexOf('@')
   const domain = address.slice(at + 1)
   const path = at < 0 ? address : `${address.slice(0, at)}@${toAsciiDomain(domain) || domain}`
-  return path.replace(/[\s<>\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, '')
+  return path.replace(path.startsWith('"') ? UNSAFE : UNSAFE_OR_BLANK, '')
 }
 
 function fold(words: readonly string[]): string {

@@ -138,6 +138,27 @@ describe('parameters', () => {
       expect(await client.ask('MAIL FROM:<a@b.example> SIZE=1000000')).toMatch(/^250 /)
     }))
 
+  test.each(['"john doe"', '"a@b"', '"<x>, (y)"', '"q\\\\\\"q"', '""'])(
+    'RFC 5321 §4.1.2: a sender may be quoted: %s',
+    (localPart) =>
+      withClient(async (client) => {
+        const sender = `${localPart}@sender.example`
+        expect(await client.ask(`MAIL FROM:<${sender}> SIZE=10 BODY=8BITMIME`)).toMatch(/^250 /)
+        expect(await client.ask('RCPT TO:<alice@example.test>')).toMatch(/^250 /)
+        expect(await client.ask('DATA')).toMatch(/^354 /)
+        expect(await client.ask('Subject: quoted\r\n\r\n.')).toMatch(/^250 /)
+        const stored = await readStored(database.db, alice)
+        const [returnPath] = stored.at(-1)?.prefix.split('\r\n') ?? []
+        expect(returnPath).toBe(`Return-Path: <${sender.replace(/[<>]/g, '')}>`)
+      }),
+  )
+
+  test('a sender that no header line could hold is refused', () =>
+    withClient(async (client) => {
+      const long = 'x'.repeat(600)
+      expect(await client.ask(`MAIL FROM:<${long}@sender.example>`)).toMatch(/^501 5\.1\.7 /)
+    }))
+
   test('RFC 5321 §4.1.1.11: what was not offered is 555', () =>
     withClient(async (client) => {
       expect(await client.ask('MAIL FROM:<a@b.example> RET=HDRS')).toMatch(/^555 5\.5\.4 /)
