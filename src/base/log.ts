@@ -4,6 +4,7 @@
  * `[secret]`; raw input of a peer is never a field.
  */
 import { type DestinationStream, type Logger, pino, stdSerializers } from 'pino'
+import { Failure } from './failure.ts'
 
 export type Log = Logger
 
@@ -21,7 +22,16 @@ export function openLog(
     base: { pid: process.pid, ...bindings },
     timestamp: () => `,"time":"${new Date().toISOString()}"`,
     formatters: { level: (label: string) => ({ level: label }) },
-    serializers: { error: stdSerializers.errWithCause },
+    serializers: { error: serializeError },
   }
   return destination === undefined ? pino(options) : pino(options, destination)
+}
+
+/**
+ * A failure of the world in a few words: a stack would only hide what the operator has to do.
+ * Anything else is a bug and needs its stack.
+ */
+function serializeError(error: unknown): unknown {
+  if (error instanceof Failure) return { code: error.code, message: error.message }
+  return error instanceof Error ? stdSerializers.errWithCause(error) : error
 }

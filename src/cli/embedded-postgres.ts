@@ -5,7 +5,7 @@
  * the server. `findEmbedded` is for a command that wants to use the database while the server
  * runs.
  */
-import { existsSync, rmSync, statSync, truncateSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '../base/failure.ts'
@@ -18,9 +18,7 @@ import {
   findHome,
   firstStartFileOf,
   openHome,
-  openSecretFile,
   passwordFileOf,
-  readSecretFile,
   secretKeyFileOf,
   serverLogOf,
 } from './embedded/home.ts'
@@ -32,6 +30,7 @@ import {
   stopOrphan,
   stopProcess,
 } from './embedded/postmaster.ts'
+import { boundLogFile, openSecretFile, readSecretFile } from './embedded/private-files.ts'
 import { acquireSupervisorLock } from './embedded/supervisor-lock.ts'
 
 const SECRET_KEY_OCTETS = 32
@@ -115,7 +114,7 @@ export async function findEmbedded(options: {
     const url = urlOf(readSecretFile(passwordFileOf(home)), running.port)
     return { url, secretKey: keyOf(readSecretFile(secretKeyFileOf(home))) }
   } catch (error) {
-    throw cannotUse(dataDir, error)
+    throw error instanceof Failure ? error : cannotUse(dataDir, error)
   }
 }
 
@@ -236,8 +235,10 @@ class PostmasterKeeper {
 
   /** PostgreSQL appends: cutting the file is enough, and keeps it bounded. */
   #truncateLog(): void {
-    const file = serverLogOf(this.#home)
-    const size = statSync(file, { throwIfNoEntry: false })?.size ?? 0
-    if (size > LOG_MAX_OCTETS) truncateSync(file)
+    try {
+      boundLogFile(serverLogOf(this.#home), LOG_MAX_OCTETS)
+    } catch (error) {
+      this.#log.warn({ error }, "PostgreSQL's log cannot be kept short")
+    }
   }
 }

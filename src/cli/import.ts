@@ -25,10 +25,10 @@ export function defineImportCommand(program: Command, context: CommandContext): 
       'after',
       `
 Can be stopped and started again: what is in already is not brought in twice, and what was deleted
-since stays deleted. What was skipped is told with the reason, one line each, on standard error (with
---json in the report). Status 1 if something was skipped for another reason than that it is in
-already. A file that neither begins like a message nor is named .eml is skipped; --format eml takes it
-as it is.
+since stays deleted. What was skipped is told with the reason, one line each, on standard error
+(with --json in the report). Status 1 if something was skipped for another reason than that it is
+in already. A file that neither begins like a message nor is named .eml is skipped; --format eml
+takes it as it is.
 
 Examples:
   popgres import alice@example.com ~/old-mail.mbox

@@ -7,7 +7,7 @@
  * error as text.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { Failure, isFailure } from '../base/failure.ts'
+import { Failure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
 import type { Secret } from '../base/secret.ts'
 import type { Settings } from '../base/settings.ts'
@@ -83,7 +83,7 @@ async function serveEmbedded(settings: Settings, log: Log, signals: StopSignals)
       signals,
       databaseUrl: embedded.url,
       secretKey,
-      onServing: (addresses) => printHints(describeServing(addresses, demo)),
+      onServing: (addresses) => printHints(describeServing(addresses, { demo, isForeign: false })),
     })
   } finally {
     await db.close()
@@ -108,7 +108,8 @@ async function serveForeign(
       signals,
       databaseUrl,
       secretKey: settings.POPGRES_SECRET_KEY,
-      onServing: (addresses) => printHints(describeServing(addresses, undefined)),
+      onServing: (addresses) =>
+        printHints(describeServing(addresses, { demo: undefined, isForeign: true })),
       until: isThere ? undefined : waitForSchema(db, databaseUrl, log, signals),
     })
   } finally {
@@ -144,6 +145,7 @@ async function superviseUntilStopped(options: Supervision): Promise<void> {
     await Promise.race([supervisor.start().then(options.onServing), ...ends])
     await Promise.race(ends)
   } finally {
+    signals.request() // also for `until`, which else would go on waiting
     await supervisor.stop(signals.hurried.aborted ? 0 : DRAIN_MS)
   }
 }
@@ -163,8 +165,7 @@ async function isSchemaThere(db: Database): Promise<boolean> {
     await checkSchema(db, readVersion())
     return true
   } catch (error) {
-    if (isFailure(error, 'STORAGE_UNAVAILABLE')) return false
-    if (isFailure(error, 'STORAGE_IN_DOUBT')) return false
+    if (error instanceof Failure && error.isRetryable) return false
     throw error
   }
 }

@@ -1,7 +1,7 @@
 /**
  * The supervisor: keeps POPGRES_WORKERS workers, frees the leases of one that died at once, does
- * the node's background work. It speaks no protocol itself; connections go to the workers in
- * turn.
+ * the node's background work. It speaks no protocol itself; a connection goes to whichever worker
+ * accepts it first.
  */
 import cluster from 'node:cluster'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -64,8 +64,8 @@ export class Supervisor {
    * @throws {Failure} if a worker cannot listen; then `stop` ends the others
    */
   async start(): Promise<ServingAddresses> {
-    // Workers accept by themselves: what the supervisor hands over to a worker that dies is lost, and
-    // the peer hangs; what waits in the kernel is another worker's.
+    // Workers accept by themselves: what the supervisor hands over to a worker that dies is lost,
+    // and the peer hangs; what waits in the kernel is another worker's.
     cluster.schedulingPolicy = cluster.SCHED_NONE
     cluster.setupPrimary({ args: [...this.#options.workerArgs] })
     const [addresses] = await Promise.all(this.#slots.map((slot) => slot.start()))

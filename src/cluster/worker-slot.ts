@@ -85,7 +85,9 @@ export class WorkerSlot {
         onServing(message.addresses)
       }
     })
-    worker.on('error', (error) => log.warn({ worker: pid, error }, 'worker channel'))
+    worker.on('error', ({ message }) => {
+      log.warn({ worker: pid, reason: message }, 'a message to a worker was lost')
+    })
     this.#exited = new Promise((resolve) => {
       worker.once('exit', (status, signal) => {
         this.#worker = undefined

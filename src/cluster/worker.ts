@@ -6,6 +6,7 @@
  */
 import cluster from 'node:cluster'
 import { setTimeout as delay } from 'node:timers/promises'
+import { Failure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
 import { Secret } from '../base/secret.ts'
 import type { Settings } from '../base/settings.ts'
@@ -16,6 +17,7 @@ import { startLmtpServer } from '../server/lmtp-server.ts'
 import { type RunningServer, startPop3Server } from '../server/pop3-server.ts'
 import { existsApopUser } from '../storage/accounts.ts'
 import { type Database, openDatabase } from '../storage/database.ts'
+import { explainListening } from './listen-failure.ts'
 import type { FromWorker, ServingAddresses, ToWorker } from './worker-messages.ts'
 
 /** A database that answers does so at once; one that is away must not keep the door closed. */
@@ -48,10 +50,11 @@ export async function runWorker(settings: Settings, log: Log): Promise<never> {
   const start = await askForStart()
   let running: Running
   try {
-    running = await startServing(settings, start, log.child({ node: start.nodeId }))
+    running = await startServing(settings, start, log)
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
-    log.error({ error }, 'this worker cannot serve')
+    // What the operator can mend is told by the supervisor, once for all workers.
+    if (!(error instanceof Failure)) log.error({ error }, 'this worker cannot serve')
     process.send?.({ kind: 'refused', reason } satisfies FromWorker, () => process.exit(1))
     return new Promise(() => {})
   }
@@ -90,8 +93,10 @@ function untilDrained(): Promise<number> {
 async function startServing(
   settings: Settings,
   start: Extract<ToWorker, { kind: 'start' }>,
-  log: Log,
+  processLog: Log,
 ): Promise<Running> {
+  let nodeId = start.nodeId
+  const log = withNode(processLog, () => nodeId)
   const secretKey =
     start.secretKeyHex === undefined
       ? undefined
@@ -108,23 +113,32 @@ async function startServing(
     log,
     hostname: settings.POPGRES_HOSTNAME,
     version: start.version,
-    nodeId: start.nodeId,
+    nodeId,
     onBeat: async () => {
       hasApopUser = secretKey !== undefined && (await existsApopUser(db))
     },
-    onNodeIdChanged: (nodeId) => tell({ kind: 'node', nodeId }),
+    onNodeIdChanged: (changed) => {
+      nodeId = changed
+      tell({ kind: 'node', nodeId })
+    },
   })
   await Promise.race([keeper.start(), delay(FIRST_BEAT_MS)])
   const isApopOffered = (): boolean => hasApopUser
-  const pop3 = await startPop3(settings, { db, log, keeper, secretKey, isApopOffered })
-  const lmtp = await startLmtpServer({
-    db,
-    log,
-    hostname: settings.POPGRES_HOSTNAME,
-    addresses: settings.POPGRES_LMTP_LISTEN,
-    trustedNetworks: settings.POPGRES_LMTP_TRUSTED_NETWORKS,
-    messageMaxOctets: settings.POPGRES_MESSAGE_MAX_OCTETS,
-  })
+  const pop3 = await explainListening(
+    'POPGRES_POP3_LISTEN',
+    startPop3(settings, { db, log, keeper, secretKey, isApopOffered }),
+  )
+  const lmtp = await explainListening(
+    'POPGRES_LMTP_LISTEN',
+    startLmtpServer({
+      db,
+      log,
+      hostname: settings.POPGRES_HOSTNAME,
+      addresses: settings.POPGRES_LMTP_LISTEN,
+      trustedNetworks: settings.POPGRES_LMTP_TRUSTED_NETWORKS,
+      messageMaxOctets: settings.POPGRES_MESSAGE_MAX_OCTETS,
+    }),
+  )
   return {
     addresses: { pop3: pop3.addresses, lmtp: lmtp.addresses },
     stop: async (graceMs) => {
@@ -133,6 +147,12 @@ async function startServing(
       await db.close()
     },
   }
+}
+
+/** The node id changes when others took this process for dead: each line has the one of then. */
+function withNode(log: Log, nodeId: () => string): Log {
+  const addNode = (fields: object): Record<string, unknown> => ({ node: nodeId(), ...fields })
+  return log.child({}, { formatters: { log: addNode } })
 }
 
 interface Pop3Parts {

@@ -10,7 +10,7 @@
 import type { Socket } from 'node:net'
 import { Failure, isFailure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
-import type { Authenticator } from '../mail/auth/authenticator.ts'
+import type { Authenticator, LoginVerdict } from '../mail/auth/authenticator.ts'
 import { type Maildrop, type MaildropContext, openMaildrop } from '../mail/maildrop/maildrop.ts'
 import type { LoginAttempt, Pop3Action, Pop3Outcome } from '../protocol/pop3/actions.ts'
 import type { Pop3Session } from '../protocol/pop3/session.ts'
@@ -78,8 +78,8 @@ export class Pop3Connection implements Connection {
   }
 
   /**
-   * Ends the session when it is between two commands, and then the connection. A lost lease does not
-   * wait for a peer that reads slowly: what it is being sent is cut, without an end.
+   * Ends the session when it is between two commands, and then the connection. A lost lease does
+   * not wait for a peer that reads slowly: what it is being sent is cut, without an end.
    */
   end(reason: EndReason): void {
     if (reason === 'lease-lost') {
@@ -203,16 +203,24 @@ export class Pop3Connection implements Connection {
   }
 
   async #login(attempt: LoginAttempt): Promise<Pop3Outcome> {
-    const verdict = await this.#context.authenticator.verify(attempt, this.#client)
+    const verdict = await this.#verify(attempt)
     if (verdict.kind === 'refused') return { kind: 'login-refused', reason: verdict.reason }
     const { account } = verdict
+    const user = `${account.localPart}@${account.domainName}`
     const endLease = () => this.end('lease-lost')
     const result = await openMaildrop(this.#context, account, this.#client, endLease)
-    if (result.kind === 'in-use') return { kind: 'login-refused', reason: 'in-use' }
-    if (result.kind !== 'opened') return { kind: 'login-refused', reason: 'bad-credentials' }
+    if (result.kind !== 'opened') {
+      const reason = result.kind === 'in-use' ? 'in use' : 'credential changed'
+      this.#log.info({ client: this.#client, user, reason }, 'login refused')
+      return {
+        kind: 'login-refused',
+        reason: result.kind === 'in-use' ? 'in-use' : 'bad-credentials',
+      }
+    }
+    this.#user = user
     this.#maildrop = result.maildrop
-    this.#user = `${account.localPart}@${account.domainName}`
-    const { counters, uidPrefix } = result.maildrop
+    const { counters, lease, uidPrefix } = result.maildrop
+    this.#log.info({ client: this.#client, user, session: lease.sessionId }, 'login')
     return {
       kind: 'opened',
       displayName: account.localPart,
@@ -220,6 +228,18 @@ export class Pop3Connection implements Connection {
       octets: counters.octets,
       uidPrefix,
       hasUniqueIds: counters.hasUniqueIds,
+    }
+  }
+
+  /** A peer that goes away while it waits for its turn gives its place up. */
+  async #verify(attempt: LoginAttempt): Promise<LoginVerdict> {
+    const gone = new AbortController()
+    const abort = () => gone.abort()
+    this.#socket.once('close', abort)
+    try {
+      return await this.#context.authenticator.verify(attempt, this.#client, gone.signal)
+    } finally {
+      this.#socket.off('close', abort)
     }
   }
 
@@ -235,7 +255,8 @@ export class Pop3Connection implements Connection {
    * What the session is answered when `ask` threw; undefined if the connection had to be destroyed.
    */
   #refusalFor(action: Asked, error: unknown): Pop3Outcome | undefined {
-    this.#log.warn({ error, client: this.#client, action: action.kind }, 'a command failed')
+    const level = this.#socket.destroyed ? 'debug' : 'warn'
+    this.#log[level]({ error, client: this.#client, action: action.kind }, 'a command failed')
     if (action.kind === 'login') return { kind: 'login-refused', reason: 'temporary' }
     if (action.kind === 'commit') return { kind: 'commit-undecided' }
     if (this.#writer.isInMessage) {

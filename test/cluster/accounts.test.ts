@@ -2,19 +2,22 @@
  * Under which account, and from which place, a node starts its embedded PostgreSQL. As root all of it
  * runs; as an ordinary user what needs another account is skipped.
  */
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import {
   chmodSync,
   chownSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
+  writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { makeClone, undoInstallScripts } from '../support/clone.ts'
 import { NodeProcess, type NodeProcessOptions, PROJECT } from '../support/node-process.ts'
 import { Pop3Client } from '../support/pop3-client.ts'
@@ -25,9 +28,22 @@ const isRoot = process.getuid?.() === 0
 /** An ordinary account that every machine has. */
 const NOBODY = 65_534
 
+/** Where the project itself lies that account may not be able to go. */
+let reachable: string
 let place: string
 let dataDir: string
 let nodes: NodeProcess[]
+
+beforeAll(() => {
+  if (!isRoot) return
+  reachable = mkdtempSync(join(tmpdir(), 'popgres-reachable-'))
+  makeClone(reachable)
+  execFileSync('chmod', ['-R', 'a+rX', reachable])
+})
+
+afterAll(() => {
+  if (isRoot) rmSync(reachable, { recursive: true, force: true, maxRetries: 3 })
+})
 
 beforeEach(() => {
   place = mkdtempSync(join(tmpdir(), 'popgres-account-'))
@@ -104,7 +120,7 @@ test.runIf(isRoot)(
   'an ordinary user: everything is under the data directory and belongs to him',
   async () => {
     chownSync(place, NOBODY, NOBODY)
-    const first = start({ uid: NOBODY })
+    const first = start({ uid: NOBODY, clone: reachable })
     const password = await checkServesFirst(first)
     await first.stop()
     for (const name of ['postgres', 'postgres.log', 'database-password', 'secret-key'])
@@ -112,11 +128,12 @@ test.runIf(isRoot)(
     for (const name of ['database-password', 'secret-key'])
       expect(statSync(join(dataDir, name)).mode & 0o777).toBe(0o600)
 
-    rmSync(join(dataDir, 'postgres.log'))
-    // root may start it once without taking it away from him.
-    await checkServes(start(), password)
-    await nodes[1]?.stop()
-    await checkServes(start({ uid: NOBODY }), password)
+    await checkServes(start({ uid: NOBODY, clone: reachable }), password)
+    // root administers what that user serves.
+    const env = { PATH: process.env.PATH, POPGRES_DATA_DIR: dataDir }
+    const main = join(PROJECT, 'dist/main.js')
+    const list = spawnSync(process.execPath, [main, 'domain', 'list'], { encoding: 'utf8', env })
+    expect(list.stdout + list.stderr).toContain('example.test')
   },
 )
 
@@ -132,13 +149,43 @@ test.runIf(isRoot)(
       encoding: 'utf8' as const,
       env: { PATH: process.env.PATH, POPGRES_DATA_DIR: dataDir },
     }
-    const main = join(PROJECT, 'dist/main.js')
+    const main = join(reachable, 'dist/main.js')
     const list = spawnSync(process.execPath, [main, 'domain', 'list'], options)
     expect(list.status).toBe(1)
     expect(list.stderr).toMatch(/run as the account that owns it, or as root/)
-    const second = start({ uid: NOBODY })
+    const second = start({ uid: NOBODY, clone: reachable })
     expect((await second.exited).status).toBe(1)
     expect(second.stderr).toMatch(/run as the account that owns it, or as root/)
+  },
+)
+
+test.runIf(isRoot)(
+  'root serves from no directory that another account could put links into',
+  async () => {
+    const victim = join(place, 'of root')
+    writeFileSync(victim, 'untouched', { mode: 0o640 })
+    mkdirSync(dataDir)
+    chownSync(dataDir, NOBODY, NOBODY)
+    symlinkSync(victim, join(dataDir, 'postgres.log'))
+    const ofAnother = start()
+    expect((await ofAnother.exited).status).toBe(1)
+    expect(ofAnother.stderr).toMatch(/^popgres: .*start popgres as that account.*chown root.*\n$/)
+
+    chownSync(dataDir, 0, 0)
+    chmodSync(dataDir, 0o777)
+    const ofAll = start()
+    expect((await ofAll.exited).status).toBe(1)
+    expect(ofAll.stderr).toMatch(/^popgres: .*chmod go-w.*\n$/)
+
+    // Its own now, with what others had left in it.
+    chmodSync(dataDir, 0o755)
+    const withLink = start()
+    expect((await withLink.exited).status).toBe(1)
+    expect(withLink.stderr).toMatch(/^popgres: .*postgres\.log is a link.*remove it.*\n$/)
+    const { mode, uid } = statSync(victim)
+    expect([readFileSync(victim, 'utf8'), mode & 0o777, uid]).toEqual(['untouched', 0o640, 0])
+    rmSync(join(dataDir, 'postgres.log'))
+    await start().addresses()
   },
 )
 

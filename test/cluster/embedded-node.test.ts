@@ -64,6 +64,8 @@ test('a first start makes a demo user with mail; SIGTERM leaves no process and a
   const expected = listed.split('\r\n').filter((line) => !line.startsWith('2 '))
   expect(left.map((line) => line.split(' ')[1])).toEqual(expected.map((line) => line.split(' ')[1]))
   expect(second.stderr).not.toContain('first start')
+  expect(second.stderr).not.toContain('DATABASE_URL')
+  expect(second.stderr).toContain('Ctrl-C stops everything; the mail stays.')
 })
 
 test('the demo messages hold what they promise: 8-bit, dots at line starts, an attachment', async () => {

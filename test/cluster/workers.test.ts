@@ -4,6 +4,7 @@
  */
 import { createServer } from 'node:net'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { loginSoon } from '../support/login-soon.ts'
 import { NodeProcess } from '../support/node-process.ts'
 import { Pop3Client } from '../support/pop3-client.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../support/postgres.ts'
@@ -48,13 +49,9 @@ test('kill -9 of a worker: its maildrops are free at once, other sessions live o
   const { pop3 } = await node.addresses()
   const first = await Pop3Client.login(pop3, 'alice@workers.test', PASSWORD)
   const victim = await workerOf(alice.userId)
-  // Connections go to the workers in turn.
-  let other = await Pop3Client.login(pop3, 'bob@workers.test', PASSWORD)
-  if ((await workerOf(bob.userId)) === victim) {
-    await other.ask('QUIT')
-    await other.closed
-    other = await Pop3Client.login(pop3, 'bob@workers.test', PASSWORD)
-  }
+  // One that is stopped accepts nothing: the next connection is another worker's.
+  process.kill(victim, 'SIGSTOP')
+  const other = await Pop3Client.login(pop3, 'bob@workers.test', PASSWORD)
   expect(await workerOf(bob.userId)).not.toBe(victim)
 
   const from = node.records.length
@@ -99,16 +96,51 @@ test('after an end in order no row of the node is left, and no process', async (
   expect([await count('nodes'), await count('sessions')]).toEqual([0, 0])
 })
 
-test('a port that is taken is told in one line, and the node ends', async () => {
-  const taken = createServer()
-  await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve))
-  const address = taken.address()
-  const port = typeof address === 'object' ? address?.port : 0
-  const node = start({ POPGRES_POP3_LISTEN: `127.0.0.1:${port}` })
-  expect((await node.exited).status).toBe(1)
-  expect(node.stderr.trim().split('\n')).toHaveLength(1)
-  expect(node.stderr).toContain(`127.0.0.1:${port}`)
-  taken.close()
+test.each(['POPGRES_POP3_LISTEN', 'POPGRES_LMTP_LISTEN'])(
+  'a port that is taken is told in one line with its setting, and the node ends: %s',
+  async (setting) => {
+    const taken = createServer()
+    await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve))
+    const address = taken.address()
+    const port = typeof address === 'object' ? address?.port : 0
+    // Also where the database is away, and the node would otherwise wait for it.
+    for (const env of [{}, { DATABASE_URL: 'postgres://popgres@127.0.0.1:1/popgres' }]) {
+      const node = start({ ...env, [setting]: `127.0.0.1:${port}` })
+      expect((await node.exited).status).toBe(1)
+      expect(node.stderr).toMatch(/^popgres: .*\n$/)
+      expect(node.stderr).toContain(`127.0.0.1:${port}`)
+      expect(node.stderr).toContain(setting)
+      const inLog = node.records.map((record) => JSON.stringify(record)).join('\n')
+      expect(inLog).not.toMatch(/EADDRINUSE|cannot listen/)
+    }
+    taken.close()
+  },
+)
+
+test('a worker that was declared dead goes on under another id, and its log lines name that one', async () => {
+  await addUser(database.db, 'erin@workers.test', { password: PASSWORD })
+  const node = start({ POPGRES_WORKERS: '1' })
+  const { pop3 } = await node.addresses()
+  const { node: firstId } = await node.record('a worker serves')
+  await database.db.kysely.deleteFrom('nodes').execute()
+  const dead = await node.record(/^this node was declared dead/)
+  expect(dead.node).toBe(firstId)
+  const from = node.records.length
+  const client = await loginSoon(pop3, 'erin@workers.test', PASSWORD)
+  await client.ask('QUIT')
+  const [row] = await database.db.kysely.selectFrom('nodes').select('node_id').execute()
+  expect(row?.node_id).not.toBe(firstId)
+  const later = node.records.slice(from).filter(({ pid }) => pid === dead.pid)
+  expect(later.length).toBeGreaterThan(0)
+  expect(later.map((record) => record.node)).toEqual(later.map(() => row?.node_id))
+})
+
+test('with DATABASE_URL the hints say that administration needs it too', async () => {
+  const node = start()
+  await node.addresses()
+  await node.stop()
+  expect(node.stderr).toMatch(/another terminal.*DATABASE_URL/)
+  expect(node.stderr).toContain('Ctrl-C stops everything')
 })
 
 test('a database without the schema is refused with what to do', async () => {

@@ -73,9 +73,7 @@ Examples:
       withDatabase(context, async ({ db }) => {
         const page = { afterUid: options.after, limit: options.limit }
         const { messages, hasMore } = await listMessages(db, address, page)
-        process.stdout.write(
-          options.json ? formatJson(messages) : formatTable(COLUMNS, messages),
-        )
+        process.stdout.write(options.json ? formatJson(messages) : formatTable(COLUMNS, messages))
         const last = messages.at(-1)
         if (hasMore && last !== undefined)
           process.stderr.write(`there are more: add --after ${last.uid}\n`)

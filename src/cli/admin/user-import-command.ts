@@ -35,7 +35,8 @@ $2b$..., $2y$...). A quota is 500M, 1.5G, octets, or empty for none. The domains
 
 Lines with hashes go in by thousands a second; a password is hashed first, some 20 to 60 a second.
 A line that is refused is told with its number and the reason on standard error (with --json in the
-report), the others go in, and the status is 1. Running it again is safe: who exists already is refused.
+report), the others go in, and the status is 1. Running it again is safe: who exists already is
+refused.
 
 Example of a file:
   address,hash,quota

@@ -10,6 +10,7 @@ import {
   chmodSync,
   cpSync,
   existsSync,
+  lstatSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -21,7 +22,7 @@ import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import { Failure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'
-import { type Account, runAs } from './account.ts'
+import { type Account, isRoot, runAs } from './account.ts'
 
 export interface Binaries {
   initdb: string
@@ -42,6 +43,7 @@ export function prepareBinaries(home: string, account: Account, log: Log): Binar
 
   const version = JSON.parse(readFileSync(join(packaged, 'package.json'), 'utf8')).version
   const copy = join(home, `server-${version}`)
+  checkNotOfOthers(copy)
   if (!existsSync(copy)) {
     log.info({ directory: copy, reason: tried.why }, 'copying the PostgreSQL programs')
     copyWhole(packaged, copy)
@@ -54,6 +56,12 @@ export function prepareBinaries(home: string, account: Account, log: Log): Binar
     `the embedded PostgreSQL does not run on this machine (${again.why}): set DATABASE_URL to a` +
       ' PostgreSQL of yours',
   )
+}
+
+/** In what another account has laid out, root makes nothing executable. */
+function checkNotOfOthers(copy: string): void {
+  if (!isRoot() || (lstatSync(copy, { throwIfNoEntry: false })?.uid ?? 0) === 0) return
+  throw new Failure('EMBEDDED_POSTGRES', `${copy} is not root's: remove it, it is made anew`)
 }
 
 /** The directory of the platform's package. */

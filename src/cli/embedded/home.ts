@@ -11,24 +11,13 @@
  *   first-start         there until the demo domain was made
  *   supervisor.lock     the process that serves from here
  */
-import { createHash, randomBytes } from 'node:crypto'
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  linkSync,
-  mkdirSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { createHash } from 'node:crypto'
+import { chmodSync, existsSync, mkdirSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { Failure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'
-import { Secret } from '../../base/secret.ts'
 import { type Account, canEnter, isRoot, resolveAccount } from './account.ts'
+import { checkOnlyRootWrites, readOwnFile, replaceOwnFile } from './private-files.ts'
 
 const ELSEWHERE = '/var/lib/popgres'
 const NOTE = 'where-the-data-is.txt'
@@ -43,14 +32,15 @@ export const lockFileOf = (home: string): string => join(home, 'supervisor.lock'
 
 /**
  * Makes the data directory and chooses the home.
- * @throws {Failure} EMBEDDED_POSTGRES if the directory cannot be made or used
+ * @throws {Failure} EMBEDDED_POSTGRES if the directory cannot be made or used, or where this
+ *   process is root and others could write to it
  */
 export function openHome(dataDir: string, log: Log): { home: string; account: Account } {
   try {
-    const isNew = makeDirectory(dataDir)
-    if (isNew && isRoot()) chmodSync(dataDir, 0o755)
+    makeTrustedDirectory(dataDir)
     const home = findHome(dataDir)
     if (home !== undefined) {
+      checkOnlyRootWrites(home)
       const account = resolveAccount(existsSync(pgDataOf(home)) ? pgDataOf(home) : undefined)
       if (home !== dataDir) log.info({ home, dataDir }, 'the data of this directory is elsewhere')
       if (canEnter(account, home)) return { home, account }
@@ -75,11 +65,27 @@ export function openHome(dataDir: string, log: Log): { home: string; account: Ac
  */
 export function findHome(dataDir: string): string | undefined {
   if (isDirectory(pgDataOf(dataDir))) return dataDir
-  const note = join(dataDir, NOTE)
-  if (existsSync(note)) return readFileSync(note, 'utf8').split('\n')[0]
   if (!existsSync(dataDir)) return undefined
+  const noted = readNote(dataDir)
+  if (noted !== undefined) return noted
   const elsewhere = elsewhereOf(dataDir)
   return existsSync(passwordFileOf(elsewhere)) ? elsewhere : undefined
+}
+
+/** Root writes the note, and takes nobody else's word for where its database is. */
+function readNote(dataDir: string): string | undefined {
+  const note = join(dataDir, NOTE)
+  if (!existsSync(note)) return undefined
+  if (isRoot() && statSync(dataDir).uid !== 0) return undefined
+  const { text, uid } = readOwnFile(note)
+  return isRoot() && uid !== 0 ? undefined : text.split('\n')[0]
+}
+
+/** For root: open to PostgreSQL's account whatever the umask is, and written by root alone. */
+function makeTrustedDirectory(directory: string): void {
+  const isNew = makeDirectory(directory)
+  if (isNew && isRoot()) chmodSync(directory, 0o755)
+  checkOnlyRootWrites(directory)
 }
 
 /**
@@ -112,8 +118,8 @@ function elsewhereOf(dataDir: string): string {
 
 function moveElsewhere(dataDir: string, account: Account, log: Log): string {
   const home = elsewhereOf(dataDir)
-  makeDirectory(home)
-  chmodSync(ELSEWHERE, 0o755)
+  makeTrustedDirectory(ELSEWHERE)
+  makeTrustedDirectory(home)
   chmodSync(home, 0o711)
   if (!canEnter(account, home))
     throw new Failure(
@@ -121,50 +127,18 @@ function moveElsewhere(dataDir: string, account: Account, log: Log): string {
       `PostgreSQL runs as ${account.name}, which can enter neither ${dataDir} nor ${home}: set` +
         ' POPGRES_DATA_DIR to a directory that it can enter',
     )
-  writeFileSync(
+  replaceOwnFile(
     join(dataDir, NOTE),
     `${home}\n\nPostgreSQL does not run as root, and its account (${account.name}) cannot enter` +
       ' this directory.\nThe database and its keys are therefore in the directory named above.\n' +
       'To start from nothing, stop popgres and remove both directories.\n',
+    0o644,
   )
   log.warn(
     { dataDir, home, account: account.name },
     `the account of PostgreSQL cannot enter ${dataDir}: the data is in ${home}`,
   )
   return home
-}
-
-/**
- * A secret in a file of its own, readable by its owner only; made when it is missing. Two processes
- * that make it at once agree on one.
- */
-export function openSecretFile(file: string, octets: number): Secret {
-  if (!existsSync(file)) {
-    const unfinished = `${file}.unfinished-${process.pid}`
-    rmSync(unfinished, { force: true })
-    writeFileSync(unfinished, randomBytes(octets).toString('hex'), { mode: 0o600, flush: true })
-    matchOwner(unfinished, join(file, '..'))
-    try {
-      linkSync(unfinished, file)
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-    } finally {
-      rmSync(unfinished, { force: true })
-    }
-  }
-  return readSecretFile(file)
-}
-
-/** @throws the errors of node:fs; EACCES for anybody but the owner */
-export function readSecretFile(file: string): Secret {
-  return new Secret(readFileSync(file, 'utf8').trim())
-}
-
-/** What root makes in a user's home belongs to that user: he may start without root next time. */
-export function matchOwner(file: string, directory: string): void {
-  if (!isRoot()) return
-  const { uid, gid } = statSync(directory)
-  chownSync(file, uid, gid)
 }
 
 /** The one line for an operator about a directory that cannot be used. */

@@ -24,7 +24,8 @@ import type { Log } from '../../base/log.ts'
 import type { Secret } from '../../base/secret.ts'
 import { type Account, SERVER_ENVIRONMENT } from './account.ts'
 import type { Binaries } from './binaries.ts'
-import { firstStartFileOf, matchOwner, pgDataOf } from './home.ts'
+import { firstStartFileOf, pgDataOf } from './home.ts'
+import { replaceOwnFile } from './private-files.ts'
 
 export const DATABASE_NAME = 'popgres'
 export const SUPERUSER_NAME = 'popgres'
@@ -57,7 +58,8 @@ export async function ensurePgData(
   writeFileSync(passwordFile, password.reveal(), { mode: 0o600 })
   if (account.ids !== undefined) {
     const { uid, gid } = account.ids
-    for (const path of [staging, made, passwordFile]) chownSync(path, uid, gid)
+    chmodSync(staging, 0o711) // to pass through; a name in it stays what root made it
+    for (const path of [made, passwordFile]) chownSync(path, uid, gid)
   }
   // The file, not an argument or a variable: those are for everybody to read.
   const args = ['-D', made, '-U', SUPERUSER_NAME, `--pwfile=${passwordFile}`]
@@ -71,8 +73,7 @@ export async function ensurePgData(
     account,
     `CREATE DATABASE ${DATABASE_NAME};\n`,
   )
-  writeFileSync(firstStartFileOf(home), '')
-  matchOwner(firstStartFileOf(home), home)
+  replaceOwnFile(firstStartFileOf(home), '', 0o644)
   renameSync(made, pgData)
   syncDirectory(home)
   rmSync(staging, { recursive: true })
@@ -97,7 +98,10 @@ function removeUnfinished(home: string, log: Log): void {
     try {
       rmSync(join(home, name), { recursive: true, force: true, maxRetries: 3 })
     } catch (error) {
-      log.warn({ directory: join(home, name), error }, 'an unfinished database stays on the disk')
+      log.warn(
+        { directory: join(home, name), reason: String(error) },
+        'an unfinished database stays on the disk',
+      )
     }
   }
 }

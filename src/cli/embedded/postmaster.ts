@@ -8,14 +8,15 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
-import { chmodSync, closeSync, openSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { closeSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'
 import { type Account, SERVER_ENVIRONMENT } from './account.ts'
 import type { Binaries } from './binaries.ts'
-import { matchOwner, pgDataOf, serverLogOf } from './home.ts'
+import { pgDataOf, serverLogOf } from './home.ts'
+import { openLogFile } from './private-files.ts'
 import { commandLine, isAlive } from './processes.ts'
 
 /** Nobody waits for the end of an orphan; its last checkpoint may be a large one. */
@@ -142,10 +143,7 @@ function spawnPostmaster(
   parameters: readonly string[],
   port: number,
 ): ChildProcess {
-  const file = serverLogOf(home)
-  const log = openSync(file, 'a', 0o600)
-  chmodSync(file, 0o600)
-  matchOwner(file, home)
+  const log = openLogFile(serverLogOf(home))
   const all = [
     `port=${port}`,
     'listen_addresses=127.0.0.1',

@@ -5,9 +5,8 @@
  */
 import { randomBytes } from 'node:crypto'
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { Failure } from '../../base/failure.ts'
-import { lockFileOf, matchOwner } from './home.ts'
+import { lockFileOf } from './home.ts'
 import { processIdentity } from './processes.ts'
 
 /**
@@ -18,8 +17,7 @@ export function acquireSupervisorLock(home: string): () => void {
   const file = lockFileOf(home)
   const mine = `${process.pid}\n${processIdentity(process.pid)}\n`
   const unfinished = `${file}.${process.pid}-${randomBytes(4).toString('hex')}`
-  writeFileSync(unfinished, mine, { mode: 0o644 })
-  matchOwner(unfinished, dirname(file))
+  writeFileSync(unfinished, mine, { mode: 0o644, flag: 'wx' })
   try {
     while (!tryLink(unfinished, file)) removeIfDead(file)
   } finally {

@@ -5,8 +5,15 @@
 import type { ServingAddresses } from '../../cluster/worker-messages.ts'
 import type { Demo } from '../quickstart.ts'
 
-/** @param demo of a first start, with its passwords; later they are not known any more */
-export function describeServing(addresses: ServingAddresses, demo: Demo | undefined): string {
+interface Circumstances {
+  /** Of a first start, with its passwords; later they are not known any more. */
+  demo: Demo | undefined
+  /** The database is the one that DATABASE_URL names. */
+  isForeign: boolean
+}
+
+export function describeServing(addresses: ServingAddresses, circumstances: Circumstances): string {
+  const { demo, isForeign } = circumstances
   const lines = [
     'Popgres is serving.',
     `  POP3  ${addresses.pop3.join(', ') || '(off)'}`,
@@ -14,11 +21,10 @@ export function describeServing(addresses: ServingAddresses, demo: Demo | undefi
     '',
   ]
   if (demo !== undefined) lines.push(...describeDemo(addresses, demo))
-  lines.push('Manage it from another terminal, in this directory:')
+  const condition = isForeign ? ' and with DATABASE_URL set as it is here' : ''
+  lines.push(`Manage it from another terminal, in this directory${condition}:`)
   if (demo !== undefined) lines.push('  npx popgres domain remove example.test --yes   # the demo')
-  lines.push(...ADMIN_LINES)
-  if (demo === undefined) return lines.join('\n')
-  return [...lines, '', 'Ctrl-C stops everything; the mail stays.', ''].join('\n')
+  return [...lines, ...ADMIN_LINES, '', 'Ctrl-C stops everything; the mail stays.', ''].join('\n')
 }
 
 const ADMIN_LINES = [

@@ -9,7 +9,7 @@ import { availableParallelism } from 'node:os'
 import { argon2id, hash, verify } from 'argon2'
 import { Failure } from '../../base/failure.ts'
 import type { Secret } from '../../base/secret.ts'
-import { HashQueue } from './hash-queue.ts'
+import { type Asker, HashQueue } from './hash-queue.ts'
 
 const PARAMETERS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const
 const SALT_OCTETS = 16
@@ -26,23 +26,27 @@ const LANES_MAX = 16
 const FORM = /^\$argon2id\$v=19\$([a-z\d=,]{11,24})\$[A-Za-z\d+/]{11,86}\$[A-Za-z\d+/]{16,86}$/
 
 /**
- * LIMIT: at most 3 at once, as they run in libuv's four threads and names are resolved there too.
- * 512 take three threads some 5 s; who waits longer than 15 s has a client that gave up.
+ * LIMIT: at most 3 at once, as they run in libuv's four threads and names are resolved there too (a
+ * dummy beside another hash is a fourth or more, but never for long). 512 take three threads some
+ * 5 s; who waits longer than 15 s has a client that gave up.
  */
 const QUEUE = { waitingMax: 512, deadlineMs: 15_000 } as const
 const CONCURRENCY_MIN = 2
 const CONCURRENCY_MAX = 3
+
+/** Who hashes on the operator's behalf, not on a peer's. */
+const OPERATOR: Asker = { source: '', domain: '' }
 
 /** What was computed in this process since its start, wrong and dummy ones included. */
 const counts = { hashed: 0, verified: 0 }
 let queue: HashQueue | undefined
 
 /** Runs any password hashing, argon2 or older, in this process's one queue. */
-export function inHashQueue<T>(share: string, work: () => Promise<T>): Promise<T> {
+function inHashQueue<T>(asker: Asker, work: () => Promise<T>): Promise<T> {
   const cores = availableParallelism()
   const concurrency = Math.min(Math.max(cores, CONCURRENCY_MIN), CONCURRENCY_MAX)
   queue ??= new HashQueue({ concurrency, ...QUEUE })
-  return queue.run(share, work)
+  return queue.run(asker, work)
 }
 
 export function argon2Counts(): { hashed: number; verified: number } {
@@ -50,12 +54,12 @@ export function argon2Counts(): { hashed: number; verified: number } {
 }
 
 /**
- * @param share who waits in turn with others, see hash-queue.ts
+ * @param asker who waits in turn with others
  * @returns the hash as PHC text, `$argon2id$v=19$m=…,t=…,p=…$salt$hash`
  * @throws {Failure} AUTH_OVERLOADED
  */
-export function hashPassword(password: Secret, share = ''): Promise<string> {
-  return inHashQueue(share, async () => {
+export function hashPassword(password: Secret, asker = OPERATOR): Promise<string> {
+  return inHashQueue(asker, async () => {
     counts.hashed += 1
     const salt = randomBytes(SALT_OCTETS)
     // Raw, as the package writes m, p, t, and the reference implementation reads only m, t, p.
@@ -113,16 +117,38 @@ export function isCurrentArgon2(stored: string): boolean {
  * @returns whether the password is the one
  * @throws {Failure} AUTH_OVERLOADED
  */
-export function verifyArgon2(stored: string, password: Secret, share = ''): Promise<boolean> {
-  return inHashQueue(share, async () => {
-    counts.verified += 1
-    try {
-      return await verify(stored, password.reveal())
-    } catch (error) {
-      // The form was checked, so what is left is memory that could not be had.
-      throw new Failure('AUTH_OVERLOADED', 'argon2 could not run', error)
-    }
+export function verifyArgon2(stored: string, password: Secret, asker = OPERATOR): Promise<boolean> {
+  return inHashQueue(asker, () => computeArgon2(stored, password))
+}
+
+/**
+ * Runs a verification of another kind and, in the same turn and at the same time, one of today's
+ * parameters whose answer is not wanted: so cheap ones take as long as all.
+ * @param dummy a hash from `makeDummyHash`
+ * @returns what `work` returns, when both have ended
+ * @throws {Failure} AUTH_OVERLOADED
+ */
+export function verifyBesideDummy(
+  work: () => Promise<boolean>,
+  dummy: string,
+  password: Secret,
+  asker: Asker,
+): Promise<boolean> {
+  return inHashQueue(asker, async () => {
+    const [isRight] = await Promise.all([work(), computeArgon2(dummy, password)])
+    return isRight
   })
+}
+
+/** Takes no turn: for work that has one. */
+export async function computeArgon2(stored: string, password: Secret): Promise<boolean> {
+  counts.verified += 1
+  try {
+    return await verify(stored, password.reveal())
+  } catch (error) {
+    // The form was checked, so what is left is memory that could not be had.
+    throw new Failure('AUTH_OVERLOADED', 'argon2 could not run', error)
+  }
 }
 
 /** A hash that no password has, for users who are unknown: salt and hash are random. */

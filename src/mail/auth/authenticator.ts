@@ -15,8 +15,10 @@ import { type LoginAccount, selectLoginAccount } from '../../storage/accounts.ts
 import type { Database } from '../../storage/database.ts'
 import { selectDomain } from '../../storage/tenants/domains.ts'
 import { apopDigest, decryptApopSecret, encryptApopSecret, isApopSecretOf } from './apop-secret.ts'
+import type { Asker } from './hash-queue.ts'
 import { type LoginName, parseLoginName } from './login-name.ts'
 import { PasswordCheck } from './password-check.ts'
+import { sourceOf } from './source.ts'
 
 export interface AuthenticatorOptions {
   db: Database
@@ -31,9 +33,9 @@ export type LoginVerdict =
   | { kind: 'accepted'; account: LoginAccount }
   | { kind: 'refused'; reason: 'bad-credentials' | 'suspended' }
 
-/** What the log says of an attempt. Only `ok` and `suspended` mean that the proof was right. */
+/** What the log says. Only `verified` and `suspended` mean that the proof was right. */
 type LoginReason =
-  | 'ok'
+  | 'verified'
   | 'suspended'
   | 'implausible name'
   | 'unknown domain'
@@ -92,14 +94,15 @@ export class Authenticator {
   }
 
   /**
-   * @param client address of the peer, for the log
+   * @param client address of the peer, for its turn in the queue and for the log
+   * @param signal aborted when the peer has gone: a password that waits is not verified any more
    * @throws {Failure} temporary: AUTH_OVERLOADED, or a storage failure
    */
-  async verify(attempt: LoginAttempt, client: string): Promise<LoginVerdict> {
+  async verify(attempt: LoginAttempt, client: string, signal?: AbortSignal): Promise<LoginVerdict> {
     const name = parseLoginName(attempt.name, this.#options.defaultDomain)
     const judgement =
       attempt.mechanism === 'password'
-        ? await this.#judgePassword(attempt, name)
+        ? await this.#judgePassword(attempt, name, { source: sourceOf(client), signal })
         : await this.#judgeApop(attempt, name)
     const { mechanism } = attempt
     if (judgement.reason === 'unknown user' && name !== undefined)
@@ -108,14 +111,18 @@ export class Authenticator {
     return verdictOf(judgement)
   }
 
-  async #judgePassword(attempt: PasswordAttempt, name: LoginName | undefined): Promise<Judgement> {
+  async #judgePassword(
+    attempt: PasswordAttempt,
+    name: LoginName | undefined,
+    peer: Omit<Asker, 'domain'>,
+  ): Promise<Judgement> {
     const account = await this.#select(name)
-    const share = name?.domainName ?? ''
+    const asker = { ...peer, domain: name?.domainName ?? '' }
     if (name === undefined || account === undefined) {
-      await this.#passwords.spendOne(attempt.password, share)
+      await this.#passwords.spendOne(attempt.password, asker)
       return { reason: unknownReason(name), account: undefined }
     }
-    return this.#passwords.judge(account, attempt.password, share)
+    return this.#passwords.judge(account, attempt.password, asker)
   }
 
   async #judgeApop(attempt: ApopAttempt, name: LoginName | undefined): Promise<Judgement> {
@@ -130,7 +137,7 @@ export class Authenticator {
       const isOurs = isApopSecretOf(this.#options.secretKey, account.apopSecret)
       return { reason: isOurs ? 'damaged APOP secret' : 'APOP secret of another key', account }
     }
-    return { reason: isEqual ? 'ok' : 'wrong APOP digest', account }
+    return { reason: isEqual ? 'verified' : 'wrong APOP digest', account }
   }
 
   #decrypt({ domainId, userId, apopSecret }: LoginAccount): Secret | undefined {
@@ -165,15 +172,12 @@ export class Authenticator {
 
   #record(peer: Peer, name: LoginName | undefined, { reason, account }: Judgement): void {
     const { log } = this.#options
-    const isSuspended = reason === 'ok' && account?.isSuspended === true
-    const fields = {
-      ...peer,
-      domain: name?.domainName,
-      user: name?.address,
-      reason: isSuspended ? 'suspended' : reason,
-    }
-    if (OPERATOR_REASONS.has(reason)) log.warn(fields, 'login refused')
-    else log.info(fields, reason === 'ok' && !isSuspended ? 'login' : 'login refused')
+    const isSuspended = reason === 'verified' && account?.isSuspended === true
+    const shown = isSuspended ? 'suspended' : reason
+    const fields = { ...peer, domain: name?.domainName, user: name?.address, reason: shown }
+    if (OPERATOR_REASONS.has(shown)) log.warn(fields, 'login refused')
+    // Not yet a login: another session may have the maildrop.
+    else log.info(fields, shown === 'verified' ? 'credential verified' : 'login refused')
   }
 }
 
@@ -182,7 +186,7 @@ function unknownReason(name: LoginName | undefined): LoginReason {
 }
 
 function verdictOf({ reason, account }: Judgement): LoginVerdict {
-  if (reason !== 'ok' || account === undefined) return REFUSED
+  if (reason !== 'verified' || account === undefined) return REFUSED
   if (account.isSuspended) return { kind: 'refused', reason: 'suspended' }
   return { kind: 'accepted', account }
 }

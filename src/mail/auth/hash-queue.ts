@@ -30,13 +30,13 @@ export interface Asker {
 
 /** What those who wait have in common; forgotten when nobody of it waits. */
 interface Share {
+  key: string
   waitingCount: number
   /** The turn in which it was served last or began to wait: the lowest is the next. */
   turn: number
 }
 
 interface Waiting {
-  keys: readonly string[]
   source: Share
   domain: Share
   /** This domain as asked for by this source. */
@@ -59,11 +59,6 @@ export class HashQueue {
 
   get waitingCount(): number {
     return this.#waiting.size
-  }
-
-  /** How many sources, domains and pairs of them are remembered; at most three for who waits. */
-  get shareCount(): number {
-    return this.#shares.size
   }
 
   /**
@@ -94,12 +89,10 @@ export class HashQueue {
       const timer = setTimeout(refuse, this.#options.deadlineMs)
       signal?.addEventListener('abort', refuse)
       // Neither an address nor a domain name holds a space.
-      const keys = [`${source} `, ` ${domain}`, `${source} ${domain}`] as const
       const waiting: Waiting = {
-        keys,
-        source: this.#enter(keys[0]),
-        domain: this.#enter(keys[1]),
-        both: this.#enter(keys[2]),
+        source: this.#enter(`source ${source}`),
+        domain: this.#enter(`domain ${domain}`),
+        both: this.#enter(`both ${source} ${domain}`),
         start: () => leave(resolve),
         refuse,
       }
@@ -109,7 +102,7 @@ export class HashQueue {
   }
 
   #enter(key: string): Share {
-    const share = this.#shares.get(key) ?? { waitingCount: 0, turn: this.#turn }
+    const share = this.#shares.get(key) ?? { key, waitingCount: 0, turn: this.#turn }
     this.#shares.set(key, share)
     share.waitingCount += 1
     return share
@@ -117,11 +110,9 @@ export class HashQueue {
 
   #remove(waiting: Waiting): void {
     this.#waiting.delete(waiting)
-    for (const key of waiting.keys) {
-      const share = this.#shares.get(key)
-      if (share === undefined) continue
+    for (const share of [waiting.source, waiting.domain, waiting.both]) {
       share.waitingCount -= 1
-      if (share.waitingCount === 0) this.#shares.delete(key)
+      if (share.waitingCount === 0) this.#shares.delete(share.key)
     }
   }
 

@@ -1,8 +1,8 @@
 /**
- * Is this the user's password? Whatever the answer and whatever hash is stored, finding out costs
- * at least one argon2 verification of today's parameters: a refusal by any other hash spends a
- * dummy one beside its own. A right password whose hash is not of today's form is hashed anew on
- * the spot.
+ * Is this the user's password? Whatever the answer and whatever hash is stored, finding out takes
+ * one turn in the queue and at least as long as one argon2 verification of today's parameters: a
+ * dummy one runs beside any other hash. What takes longer than that cannot be hidden, until a right
+ * password comes: then it is hashed anew on the spot.
  */
 import { Failure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'
@@ -14,16 +14,22 @@ import {
 } from '../../storage/accounts.ts'
 import type { Database } from '../../storage/database.ts'
 import {
+  computeArgon2,
   hashPassword,
-  inHashQueue,
   isCurrentArgon2,
   isUsableArgon2,
   makeDummyHash,
   verifyArgon2,
+  verifyBesideDummy,
 } from './argon2.ts'
+import type { Asker } from './hash-queue.ts'
 import { isUsableBcrypt, isWholeBcryptPassword, verifyBcrypt } from './legacy-hashes.ts'
 
-export type PasswordReason = 'ok' | 'no password' | 'unusable password hash' | 'wrong password'
+export type PasswordReason =
+  | 'verified'
+  | 'no password'
+  | 'unusable password hash'
+  | 'wrong password'
 
 export interface PasswordJudgement {
   reason: PasswordReason
@@ -42,38 +48,43 @@ export class PasswordCheck {
   }
 
   /** The cost of a verification, for a user who is not there. @throws {Failure} AUTH_OVERLOADED */
-  async spendOne(password: Secret, share: string): Promise<void> {
-    await verifyArgon2(this.#dummyHash, password, share)
+  async spendOne(password: Secret, asker: Asker): Promise<void> {
+    await verifyArgon2(this.#dummyHash, password, asker)
   }
 
-  /**
-   * @param share whose turn in the queue, see hash-queue.ts
-   * @throws {Failure} AUTH_OVERLOADED, or a storage failure
-   */
-  async judge(account: LoginAccount, password: Secret, share: string): Promise<PasswordJudgement> {
-    const reason = await this.#verify(account.passwordHash, password, share)
+  /** @throws {Failure} AUTH_OVERLOADED, or a storage failure */
+  async judge(account: LoginAccount, password: Secret, asker: Asker): Promise<PasswordJudgement> {
     const stored = account.passwordHash
-    if (stored !== undefined && isCurrentArgon2(stored) && reason !== 'unusable password hash')
+    const reason = await this.#verify(stored, password, asker)
+    if (reason !== 'verified' || stored === undefined || isCurrentArgon2(stored))
       return { reason, account }
-    if (reason !== 'ok' || stored === undefined) {
-      await this.spendOne(password, share)
-      return { reason, account }
-    }
-    return this.#rehash(account, stored, password, share)
+    return this.#rehash(account, stored, password, asker)
   }
 
   async #verify(
     stored: string | undefined,
     password: Secret,
-    share: string,
+    asker: Asker,
   ): Promise<PasswordReason> {
-    if (stored === undefined) return 'no password'
-    let isRight: boolean
-    if (isUsableArgon2(stored)) isRight = await verifyArgon2(stored, password, share)
-    else if (isUsableBcrypt(stored))
-      isRight = await inHashQueue(share, () => verifyBcrypt(stored, password))
-    else return 'unusable password hash'
-    return isRight ? 'ok' : 'wrong password'
+    const isRight = await this.#compare(stored, password, asker)
+    if (isRight !== undefined) return isRight ? 'verified' : 'wrong password'
+    await this.spendOne(password, asker)
+    return stored === undefined ? 'no password' : 'unusable password hash'
+  }
+
+  /** @returns undefined, at no cost, if there is nothing to compare with */
+  #compare(
+    stored: string | undefined,
+    password: Secret,
+    asker: Asker,
+  ): Promise<boolean> | undefined {
+    if (stored === undefined) return undefined
+    if (isCurrentArgon2(stored)) return verifyArgon2(stored, password, asker)
+    const beside = (work: () => Promise<boolean>): Promise<boolean> =>
+      verifyBesideDummy(work, this.#dummyHash, password, asker)
+    if (isUsableArgon2(stored)) return beside(() => computeArgon2(stored, password))
+    if (isUsableBcrypt(stored)) return beside(() => verifyBcrypt(stored, password))
+    return undefined
   }
 
   /** The password is right already: no trouble here may refuse the login. */
@@ -81,27 +92,27 @@ export class PasswordCheck {
     account: LoginAccount,
     stored: string,
     password: Secret,
-    share: string,
+    asker: Asker,
   ): Promise<PasswordJudgement> {
     // Only 72 octets are proven: hashing the rest could lock in somebody's slip of the finger.
     if (stored.startsWith('$2') && !isWholeBcryptPassword(password))
-      return { reason: 'ok', account }
+      return { reason: 'verified', account }
     const { domainId, userId, domainName, localPart } = account
     try {
-      const passwordHash = await hashPassword(password, share)
+      const passwordHash = await hashPassword(password, asker)
       const fingerprint = await updatePasswordHash(this.#db, domainId, userId, stored, passwordHash)
       if (fingerprint !== undefined)
-        return { reason: 'ok', account: { ...account, passwordHash, fingerprint } }
+        return { reason: 'verified', account: { ...account, passwordHash, fingerprint } }
     } catch (error) {
       if (!(error instanceof Failure)) throw error
       this.#log.warn({ domain: domainName, error }, 'a password could not be hashed anew')
-      return { reason: 'ok', account }
+      return { reason: 'verified', account }
     }
     // Somebody was faster: another login of this user, or a change of the password.
     const current = await selectLoginAccount(this.#db, domainName, localPart)
     if (current?.passwordHash === undefined || current.userId !== userId)
       return { reason: 'wrong password', account }
-    const reason = await this.#verify(current.passwordHash, password, share)
+    const reason = await this.#verify(current.passwordHash, password, asker)
     return { reason, account: current }
   }
 }

@@ -27,16 +27,24 @@ function withProgram<T>(env: NodeJS.ProcessEnv, work: (other: Program) => Promis
 
 describe('wrong usage is status 2 and one line', () => {
   test.concurrent.each([
-    [['domain', 'lisst'], /unknown command 'lisst' \(Did you mean list\?\)/],
-    [['domain', 'add'], /missing required argument 'name'/],
-    [['user', 'add', 'a@b.c', '--quota', '1 GB', '--generate'], /500M/],
-    [['user', 'add', 'a@b.c', '--generate', '--password-stdin'], /cannot be used with/],
-    [['user', 'passwd', 'a@b.c', '--keep-password'], /--apop or --no-apop/],
-    [['message', 'list', 'a@b.c', '--limit', '0'], /whole number from 1/],
-  ])('%j', async (args, line) => {
+    [['nope'], /unknown command 'nope'/, ''],
+    [['--nope'], /unknown option '--nope'/, ''],
+    [['help', 'nope'], /unknown command 'nope'/, ''],
+    [['help', 'user', 'nope'], /unknown command 'nope'/, ' user'],
+    [['user', 'help', 'nope'], /unknown command 'nope'/, ' user'],
+    [['domain', 'lisst'], /unknown command 'lisst' \(Did you mean list\?\)/, ' domain'],
+    [['domain', 'add'], /missing required argument 'name'/, ' domain add'],
+    [['user', 'add', 'a@b.c', '--quota', '1 GB', '--generate'], /500M/, ' user add'],
+    [['user', 'add', 'a@b.c', '--generate', '--password-stdin'], /cannot be used/, ' user add'],
+    [['user', 'passwd', 'a@b.c', '--keep-password'], /--apop or --no-apop/, ' user passwd'],
+    [['user', 'passwd', 'a@b.c', '--apop', '--no-apop'], /cannot be used/, ' user passwd'],
+    [['user', 'passwd', 'a@b.c', '--no-apop', '--apop'], /cannot be used/, ' user passwd'],
+    [['message', 'list', 'a@b.c', '--limit', '0'], /whole number from 1/, ' message list'],
+  ])('%j', async (args, line, words) => {
     const { status, stdout, stderr } = await program.run(args)
-    expect(stderr).toMatch(/^popgres: [^\n]+\n$/)
+    expect(stderr).toMatch(/^popgres: [^\n]*[^.\n]; see: [^\n]+\n$/)
     expect(stderr).toMatch(line)
+    expect(stderr.endsWith(`; see: popgres${words} --help\n`), stderr).toBe(true)
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   })
 
@@ -48,14 +56,18 @@ describe('wrong usage is status 2 and one line', () => {
 })
 
 describe('help and version', () => {
-  test.concurrent.each([['--help'], ['user', 'add', '--help'], ['help', 'domain']])(
-    '%s',
-    async (...args) => {
-      const { status, stdout, stderr } = await program.run(args)
-      expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
-      expect(stdout).toContain('Usage: popgres')
-    },
-  )
+  test.concurrent.each([
+    ['--help', 'popgres [options]'],
+    ['help', 'popgres [options]'],
+    ['user add --help', 'popgres user add'],
+    ['help domain', 'popgres domain'],
+    ['help user add', 'popgres user add'],
+    ['user help add', 'popgres user add'],
+  ])('%s', async (args, usage) => {
+    const { status, stdout, stderr } = await program.run(args.split(' '))
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    expect(stdout).toContain(`Usage: ${usage} `)
+  })
 
   test.concurrent('version', async () => {
     expect(await program.run(['--version'])).toMatchObject({
@@ -86,6 +98,7 @@ describe('settings', () => {
   test.concurrent.each([
     ['POPGRES_WORKERS', 'many', /POPGRES_WORKERS is "many" but must be a whole number/],
     ['POPGRES_WROKERS', '2', /POPGRES_WROKERS is not a setting/],
+    ['DATABASE_URL', 'mysql://x', /DATABASE_URL must be a postgres:\/\/ URL$/m],
   ])('a wrong one is named: %s=%s', (name, value, line) =>
     withProgram({ [name]: value }, async (other) => {
       for (const args of [['settings'], ['serve'], ['domain', 'list']]) {

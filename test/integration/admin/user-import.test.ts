@@ -58,6 +58,7 @@ test(`${USERS} users with hashes`, async () => {
   expect(counts.reduce((sum, count) => sum + count, 0)).toBe(USERS)
 
   const again = await importCsv([...lines, `late@d0.example,"${ARGON2}",`], '--json')
+  expect(again.stderr).toBe('')
   const report: UserImportReport = JSON.parse(again.stdout)
   expect([again.status, report.added, report.refused.length]).toEqual([1, 1, USERS])
   expect(report.refused[0]).toEqual({
@@ -86,6 +87,10 @@ describe('every line is told for itself', () => {
     'control@a.example,a\tb,,',
     `ok3@a.example,,"${ARGON2}",0`,
     `unquoted@a.example,,${ARGON2},0`,
+    `asword1@a.example,${BCRYPT},,`,
+    `asword2@a.example,"${ARGON2}",,`,
+    'asword3@a.example,{SSHA512}c2FsdA==,,',
+    'ok4@a.example,{no} $hash$,,',
   ]
   const reasons: [number, RegExp][] = [
     [3, /before the @/],
@@ -97,10 +102,13 @@ describe('every line is told for itself', () => {
     [9, /"-5" is no quota/],
     [10, /both a password and a hash/],
     [11, /neither a password nor a hash/],
-    [12, /has 2 columns instead of 4/],
+    [12, /^line 12: has 2 columns instead of 4$/],
     [13, /quote/],
     [15, /control characters/],
-    [17, /has 6 columns instead of 4[^\n]*argon2id hash needs quotes/],
+    [17, /^line 17: has 6 columns instead of 4[^\n]*argon2id hash needs quotes/],
+    [18, /^line 18: asword1@a\.example: the password looks like a hash: [^\n]*column hash/],
+    [19, /looks like a hash/],
+    [20, /looks like a hash/],
   ]
 
   const expectRefused = (stderr: string) => {
@@ -119,7 +127,7 @@ describe('every line is told for itself', () => {
     const { status, stdout, stderr } = await importCsv(lines, '--dry-run')
     expect({ status, stdout }).toEqual({
       status: 1,
-      stdout: 'would add 3 users, refused 13 lines\n',
+      stdout: 'would add 4 users, refused 16 lines\n',
     })
     expectRefused(stderr)
     expect(await userCount('a.example')).toBe(1)
@@ -127,9 +135,9 @@ describe('every line is told for itself', () => {
 
   test('the good ones go in', async () => {
     const { status, stdout, stderr } = await importCsv(lines)
-    expect({ status, stdout }).toEqual({ status: 1, stdout: 'added 3 users, refused 13 lines\n' })
+    expect({ status, stdout }).toEqual({ status: 1, stdout: 'added 4 users, refused 16 lines\n' })
     expectRefused(stderr)
-    expect(await userCount('a.example')).toBe(4)
+    expect(await userCount('a.example')).toBe(5)
     const hash = async (localPart: string) => {
       const row = await database.db.kysely
         .selectFrom('users')
@@ -155,12 +163,34 @@ test.each([
   expect(stderr).toMatch(why)
 })
 
-test('a file that is not there is refused in one line', async () => {
-  const { status, stderr } = await program.run(['user', 'import', 'none.csv'])
-  expect({ status, stderr }).toMatchObject({
+test.each([
+  ['none.csv', 'there is no such file'],
+  ['.', 'it is a directory, not a file'],
+])('%s is refused in one plain line', async (file, why) => {
+  expect(await program.run(['user', 'import', file])).toEqual({
     status: 1,
-    stderr: expect.stringMatching(/^popgres: cannot read none\.csv: [^\n]+\n$/),
+    stdout: '',
+    stderr: `popgres: cannot read ${file}: ${why}\n`,
   })
+})
+
+test('import of messages: a plain line for each file that cannot be; with --json none', async () => {
+  const address = 'files@a.example'
+  await addUser(database.db, address)
+  writeFileSync(join(program.directory, 'host'), 'mail.example\n')
+  const args = ['import', address, 'none', '.', 'host']
+  expect(await program.run(args)).toEqual({
+    status: 1,
+    stdout: 'imported 0 messages, 0 were in already, 3 skipped\n',
+    stderr:
+      'none: there is no such file\n' +
+      '.: is a directory without new and cur, so no Maildir\n' +
+      'host: does not look like a message: use --format eml to import it anyway\n',
+  })
+  const { status, stdout, stderr } = await program.run([...args, '--json'])
+  expect({ status, stderr }).toEqual({ status: 1, stderr: '' })
+  expect(JSON.parse(stdout).skipped.length).toBe(3)
+  expect((await program.run(['import', address, 'host', '--format', 'eml'])).status).toBe(0)
 })
 
 test('one row that only the database refuses does not take its batch with it', async () => {

@@ -65,10 +65,9 @@ async function apopSecretOf(localPart: string): Promise<string | undefined> {
 describe('user add', () => {
   test.concurrent('--password-stdin: the first line is the password, blanks kept', async () => {
     const args = ['user', 'add', 'Stdin@A.example', '--password-stdin', '--quota', '1.5G']
-    expect(await program.run(args, ' pass word \n')).toEqual({
+    expect(await program.run(args, ' pass word \n')).toMatchObject({
       status: 0,
       stdout: 'added Stdin@a.example\n',
-      stderr: '',
     })
     expect(await canLogIn('stdin@a.example', ' pass word ')).toBe(true)
     expect(await program.json<User>(['user', 'show', 'STDIN@a.example'])).toMatchObject({
@@ -114,6 +113,21 @@ describe('user add', () => {
     expect((await program.run(['user', 'show', 'nokey@a.example'])).status).toBe(1)
   })
 
+  test.concurrent('a note, once others log in by APOP', async () => {
+    const own = await openTestDatabase()
+    const other = openProgram({ DATABASE_URL: own.url })
+    const add = (name: string) => other.run(['user', 'add', `${name}@b.example`, '--generate'])
+    try {
+      await addDomain(own.db, 'b.example')
+      expect((await add('one')).stderr).toBe('')
+      await addUser(own.db, 'two@b.example', { apopSecret: 'shared' })
+      expect((await add('three')).stderr).toMatch(/^note: others log in by APOP/)
+    } finally {
+      other.close()
+      await own.close()
+    }
+  })
+
   test.concurrent.each([
     ['no domain', 'x', 'p\n', /has no domain/],
     ['an unknown domain', 'x@none.example', 'p\n', /no domain none\.example/],
@@ -137,12 +151,21 @@ describe('user add', () => {
     expect(stderr).toMatch(/--password-stdin or --generate/)
   })
 
+  test.concurrent.each(['add', 'passwd'])(
+    '%s: an address without a domain is told before a password is asked for',
+    async (verb) => {
+      const { status, stderr } = await program.run(['user', verb, 'x'])
+      expect(status).toBe(1)
+      expect(stderr).toMatch(/^popgres: "x" has no domain[^\n]*\n$/)
+    },
+  )
+
   test.concurrent('an address that is there is refused in any case', async () => {
-    await addUser(database.db, 'twice@a.example')
+    await addUser(database.db, 'Twice@a.example')
     const { status, stderr } = await program.run(['user', 'add', 'TWICE@a.example', '--generate'])
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: 'popgres: TWICE@a.example exists already\n',
+      stderr: 'popgres: Twice@a.example exists already\n',
     })
   })
 

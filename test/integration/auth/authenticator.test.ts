@@ -121,9 +121,10 @@ describe('password', () => {
   it('lets the user in, and logs who and how', async () => {
     const verdict = await byPassword('alice@example.test', PASSWORD)
     expect(verdict).toEqual({ kind: 'accepted', account: await find('alice@example.test') })
-    expect(await loggedReason()).toBe('ok')
+    expect(await loggedReason()).toBe('verified')
     expect(JSON.parse(lines[0] ?? '')).toMatchObject({
       level: 'info',
+      msg: 'credential verified',
       user: 'alice@example.test',
       domain: 'example.test',
       mechanism: 'password',
@@ -214,6 +215,26 @@ describe('a refusal', () => {
   })
 })
 
+describe('a flood from one IPv6 network', () => {
+  it('leaves another peer its turns, and ends when its peers leave', async () => {
+    const door = makeAuthenticator()
+    const leaver = new AbortController()
+    const before = argon2Counts().verified
+    const flood = Array.from({ length: 300 }, (_, index) => {
+      const attempt = { mechanism: 'password', name: `x@d${index}.test` } as const
+      const login = { ...attempt, password: new Secret(WRONG) }
+      return door.verify(login, `2001:db8::${index.toString(16)}`, leaver.signal)
+    })
+    const ended = Promise.allSettled(flood)
+    expect((await byPassword('alice@example.test', PASSWORD)).kind).toBe('accepted')
+    leaver.abort()
+    const results = await ended
+    const left = results.filter((result) => result.status === 'rejected').length
+    expect(left).toBeGreaterThan(150)
+    expect(argon2Counts().verified - before).toBe(flood.length - left + 1)
+  })
+})
+
 describe('a hash of another kind', () => {
   it.each([
     ['bcrypt', (password: string) => hashSync(password, 4)],
@@ -296,7 +317,7 @@ describe('APOP', () => {
   it('lets the user in by the right digest', async () => {
     const verdict = await byApop('alice@example.test', APOP_SECRET)
     expect(verdict).toEqual({ kind: 'accepted', account: await find('alice@example.test') })
-    expect(await loggedReason()).toBe('ok')
+    expect(await loggedReason()).toBe('verified')
     expect(JSON.parse(lines[0] ?? '').mechanism).toBe('apop')
   })
 

@@ -2,16 +2,31 @@
  * The embedded PostgreSQL without a node around it: who may start it, what is found of it, and what
  * stale files do not prevent.
  */
-import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openLog } from '../../../src/base/log.ts'
+import { isRoot } from '../../../src/cli/embedded/account.ts'
+import { findHome } from '../../../src/cli/embedded/home.ts'
+import { readSecretFile } from '../../../src/cli/embedded/private-files.ts'
 import { processIdentity } from '../../../src/cli/embedded/processes.ts'
 import { type Embedded, findEmbedded, startEmbedded } from '../../../src/cli/embedded-postgres.ts'
 import { openTestConnection } from '../../support/postgres.ts'
 
 const log = openLog('fatal')
+/** An ordinary account that every machine has. */
+const NOBODY = 65_534
 
 let dataDir: string
 let running: Embedded[]
@@ -120,6 +135,62 @@ test('stop may be called twice', async () => {
   const embedded = await start()
   await Promise.all([embedded.stop(), embedded.stop()])
   await embedded.stop()
+})
+
+test.each(['postgres.log', 'database-password', 'secret-key'])(
+  'a link in the place of %s is not followed',
+  async (name) => {
+    const victim = mkdtempSync(join(tmpdir(), 'popgres-victim-'))
+    try {
+      const file = join(victim, 'file')
+      writeFileSync(file, 'untouched', { mode: 0o640 })
+      symlinkSync(file, join(dataDir, name))
+      await expect(start()).rejects.toThrow(`${name} is a link`)
+      expect([readFileSync(file, 'utf8'), statSync(file).mode & 0o777]).toEqual([
+        'untouched',
+        0o640,
+      ])
+      rmSync(join(dataDir, name))
+      expect(statSync(await privateFile(name)).mode & 0o777).toBe(0o600)
+    } finally {
+      rmSync(victim, { recursive: true })
+    }
+  },
+)
+
+async function privateFile(name: string): Promise<string> {
+  await start()
+  return join(dataDir, name)
+}
+
+test.runIf(isRoot())(
+  'root reads no file that the owner of its directory can only have linked',
+  () => {
+    const file = join(dataDir, 'database-password')
+    writeFileSync(file, 'a secret\n', { mode: 0o600 })
+    expect(readSecretFile(file).reveal().toString()).toBe('a secret')
+    chownSync(dataDir, NOBODY, NOBODY)
+    expect(() => readSecretFile(file)).toThrow('not a file of the directory')
+    chownSync(file, NOBODY, NOBODY)
+    expect(readSecretFile(file).reveal().toString()).toBe('a secret')
+  },
+)
+
+test('a note of another account about where the data is leads root nowhere', async () => {
+  const elsewhere = mkdtempSync(join(tmpdir(), 'popgres-elsewhere-'))
+  const note = join(dataDir, 'where-the-data-is.txt')
+  try {
+    writeFileSync(note, `${elsewhere}\n`)
+    expect(findHome(dataDir)).toBe(elsewhere)
+    if (!isRoot()) return
+    chownSync(note, NOBODY, NOBODY)
+    expect(findHome(dataDir)).toBeUndefined()
+    chownSync(note, 0, 0)
+    chownSync(dataDir, NOBODY, NOBODY)
+    expect(findHome(dataDir)).toBeUndefined()
+  } finally {
+    rmSync(elsewhere, { recursive: true })
+  }
 })
 
 test.each(['/proc/popgres-data', '/dev/null/popgres-data'])(

@@ -59,6 +59,34 @@ test('a wrong secret is not in the message, and a right one prints as [secret]',
   expect(settings.DATABASE_URL?.reveal().toString()).toContain('hunter2')
 })
 
+test.each(['mysql://u:hunter2@h/d', 'hunter2', 'postgres:hunter2', 'postgres://hunter2:x:y@[/d'])(
+  'DATABASE_URL=%s is refused, and is not in the message',
+  (value) => {
+    expect(refusalOf({ DATABASE_URL: value })).toBe('DATABASE_URL must be a postgres:// URL')
+  },
+)
+
+test.each([
+  'postgresql://u:p%40@h:1/d?sslmode=require',
+  'postgres:///d?host=/run/postgresql',
+  'postgres://u@/d?host=/run/postgresql',
+  'postgres://u@%2Frun%2Fpostgresql/d',
+])('DATABASE_URL=%s is accepted', (value) => {
+  expect(refusalOf({ DATABASE_URL: value })).toBe('accepted')
+})
+
+test('a refusal says what would do', () => {
+  expect(refusalOf({ POPGRES_LOG_LEVEL: 'loud' })).toMatch(/must be one of fatal, .*, silent$/)
+  expect(refusalOf({ POPGRES_DEFAULT_DOMAIN: 'a b' })).toMatch(/"a b" but must be a host name$/)
+  expect(parseSettings({ POPGRES_DEFAULT_DOMAIN: 'A.Example' }).POPGRES_DEFAULT_DOMAIN).toBe(
+    'a.example',
+  )
+  for (const name of ['POPGRES_POP3_LISTEN', 'POPGRES_LMTP_LISTEN'] as const) {
+    expect(SETTINGS[name].unit).toContain('unix:/path')
+    expect(parseSettings({ [name]: 'unix:/run/x' })[name]).toEqual([{ path: '/run/x' }])
+  }
+})
+
 test('secrets may come from files; both at once are refused', () => {
   const directory = mkdtempSync(join(tmpdir(), 'settings-'))
   const file = join(directory, 'url')

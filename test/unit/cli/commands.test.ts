@@ -10,7 +10,8 @@ function leavesOf(command: Command, words: readonly string[] = []): [string, Com
   return command.commands.flatMap((child) => leavesOf(child, path))
 }
 
-const leaves = leavesOf(defineCommands({ env: {}, status: 0 }))
+const all = leavesOf(defineCommands({ env: {}, status: 0 }))
+const leaves = all.filter(([name]) => !name.endsWith(' help'))
 
 function fullHelp(command: Command): string {
   const parts: string[] = []
@@ -30,6 +31,17 @@ test('the commands that the documentation names are there', () => {
   const wanted = Object.entries(nouns).flatMap(([noun, verbs]) => verbs.map((v) => `${noun} ${v}`))
   const single = ['serve', 'migrate', 'settings', 'check', 'import']
   expect(names.sort()).toEqual([...single, ...wanted].sort())
+})
+
+test('each command that has others below it explains them by help', () => {
+  const helps = all.map(([name]) => name).filter((name) => name.endsWith(' help'))
+  const above = new Set(leaves.map(([name]) => name.replace(/ \S+$/, '')))
+  expect(helps.sort()).toEqual([...above].map((name) => `${name} help`).sort())
+})
+
+test.each(['add', 'passwd'])('user %s warns of what APOP does to others', (verb) => {
+  const command = leaves.find(([name]) => name === `popgres user ${verb}`)?.[1] as Command
+  expect(fullHelp(command)).toMatch(/APOP to all[^.]*curl, MailKit[^.]*only a password/)
 })
 
 describe.each(leaves)('%s', (name, command) => {

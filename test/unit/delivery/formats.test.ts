@@ -160,6 +160,50 @@ describe('which format a path has', () => {
     expect(await read([join(directory, 'one.msg')], 'eml')).toEqual([content])
   })
 
+  const REFUSED = '[does not look like a message: use --format eml to import it anyway]'
+
+  test.each([
+    ['one word', 'mail.example\n'],
+    ['accounts', 'root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\n'],
+    ['prose with a field far below', `${'Hello\n'.repeat(20)}Subject: x\n`],
+    ['prose with a field in the second paragraph', 'Hello\n\nSubject: x\n'],
+    ['a picture with a field in it', '\xff\xd8\xff\xe0\0\x10JFIF\nComment: x\n'],
+    ['octets of all kinds', String.fromCharCode(...Array.from({ length: 256 }, (_, i) => 255 - i))],
+  ])('%s is no message, but with --format eml and as .eml it is one', async (_, content) => {
+    const path = await write('photo.jpg', content)
+    expect(await read([path])).toEqual([REFUSED])
+    expect(await read([path], 'eml')).toEqual([content])
+    expect(await read([await write('photo.EML', content)])).toEqual([content])
+  })
+
+  test.each([
+    ['a field without a value', 'Subject:\r\nFrom: x\r\n\r\n'],
+    ['a BOM and blank lines first', '\xef\xbb\xbf\n\nSubject: x\n\n'],
+    ['a line of another program first', '>From a@b\nSubject: x\n\n'],
+    ['NUL in the body', 'Subject: x\n\n\0\0\n'],
+    ['a header longer than what is looked at', `To: ${'x'.repeat(10_000)}\n\n`],
+    ['nothing', ''],
+  ])('%s: goes as a message', async (_, content) => {
+    expect(await read([await write('some.msg', content)])).toEqual([content])
+  })
+
+  test('a file that is refused counts as done', async () => {
+    const path = await write('counted', 'no message\n')
+    for await (const item of readSources([path])) expect(item.sourceOctets).toBe(11)
+  })
+
+  test('a directory of .eml files says how to name them', async () => {
+    const file = await write('saved/one.eml', 'A: 1\n')
+    const saved = join(directory, 'saved')
+    expect(await read([saved])).toEqual([
+      `[is a directory without new and cur, so no Maildir: name ${saved}/*.eml instead]`,
+    ])
+    expect(await read([saved], 'eml')).toEqual([
+      `[is a directory, not eml: name ${saved}/*.eml instead]`,
+    ])
+    expect(await read([join(file, 'below')])).toEqual(['[there is no such file]'])
+  })
+
   test('what is no source is told, and the others are read', async () => {
     await mkdir(join(directory, 'empty'))
     const good = await write('good.eml', 'A: 1\n')
