@@ -5,7 +5,7 @@
  */
 import { CHUNK_OCTETS } from './bodies.ts'
 import type { Database, Statement } from './database.ts'
-import { decodeInt4, decodeText, decodeUuid, encodeNumbers, present } from './decode.ts'
+import { decodeInt4, decodeUuid, encodeNumbers, present } from './decode.ts'
 import type { RawRow } from './raw-connection.ts'
 
 export interface StoredMessage {
@@ -30,8 +30,9 @@ export const SNAPSHOT: Statement = {
 
 export const UNIQUE_IDS: Statement = {
   name: 'unique-ids',
-  text: `select uid, unique_id from messages
-  where domain_id = $1 and user_id = $2 and uid < $3 and unique_id is not null`,
+  text: `select string_agg(int4send(uid) || int2send(octet_length(unique_id)::smallint)
+      || convert_to(unique_id, 'UTF8'), ''::bytea order by uid)
+  from messages where domain_id = $1 and user_id = $2 and uid < $3 and unique_id is not null`,
 }
 
 export const MESSAGES: Statement = {
@@ -76,11 +77,40 @@ export async function selectUniqueIds(
   domainId: number,
   userId: number,
   nextUid: number,
-): Promise<Map<number, string>> {
-  const rows = await db.bulk(UNIQUE_IDS, [domainId, userId, nextUid])
-  return new Map(
-    rows.map((row) => [decodeInt4(present(row, 0)), decodeText(present(row, 1))] as const),
-  )
+): Promise<PackedUniqueIds> {
+  const [row] = await db.bulk(UNIQUE_IDS, [domainId, userId, nextUid])
+  return new PackedUniqueIds(row?.[0] ?? Buffer.alloc(0))
+}
+
+/**
+ * Unique-ids as they came: uid, length and text one after the other, in order of uid, and where each
+ * begins. 100,000 of 60 characters are 7 MB; as a Map of strings they were 37.
+ */
+export class PackedUniqueIds {
+  readonly #packed: Buffer
+  readonly #starts: Int32Array
+
+  constructor(packed: Buffer) {
+    this.#packed = packed
+    const starts: number[] = []
+    for (let at = 0; at < packed.length; at += 6 + packed.readInt16BE(at + 4)) starts.push(at)
+    this.#starts = Int32Array.from(starts)
+  }
+
+  /** @returns undefined: this message has the derived one */
+  get(uid: number): string | undefined {
+    let low = 0
+    let high = this.#starts.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (this.#packed.readInt32BE(this.#starts[middle] as number) < uid) low = middle + 1
+      else high = middle
+    }
+    const start = this.#starts[low]
+    if (start === undefined || this.#packed.readInt32BE(start) !== uid) return undefined
+    const textAt = start + 6
+    return this.#packed.toString('latin1', textAt, textAt + this.#packed.readInt16BE(start + 4))
+  }
 }
 
 /**

@@ -18,7 +18,12 @@ import {
   releaseLease,
   resolveCommit,
 } from '../../storage/leases.ts'
-import { type StoredMessage, selectSnapshot, selectUniqueIds } from '../../storage/messages.ts'
+import {
+  type PackedUniqueIds,
+  type StoredMessage,
+  selectSnapshot,
+  selectUniqueIds,
+} from '../../storage/messages.ts'
 import type { LeaseKeeper } from './lease-keeper.ts'
 import { MessageReader, type ReadAheadBudget } from './reader.ts'
 
@@ -113,7 +118,7 @@ export class Maildrop {
     return this.#snapshot
   }
 
-  uniqueIds(): Promise<Map<number, string>> {
+  uniqueIds(): Promise<PackedUniqueIds> {
     const { domainId, userId } = this.lease
     return selectUniqueIds(this.#context.db, domainId, userId, this.counters.nextUid)
   }

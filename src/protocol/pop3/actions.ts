@@ -46,6 +46,9 @@ export type Pop3Action =
         | 'http'
     }
 
+/** However they are kept: those that are not the derived ones, by uid. */
+export type UniqueIds = Pick<ReadonlyMap<number, string>, 'get'>
+
 /** Why a login was refused; the session words the reply (RFC 2449 §8, RFC 3206). */
 export type LoginRefusal =
   | 'bad-credentials' // unknown user or wrong password: [AUTH], one wording, one time
@@ -66,7 +69,7 @@ export type Pop3Outcome =
   /** Packed, ascending by uid: index i of both arrays is message number i + 1. */
   | { kind: 'listed'; uids: Int32Array; octets: Int32Array }
   /** uid → unique-id, for those messages that do not have the derived one. */
-  | { kind: 'unique-ids'; uniqueIds: ReadonlyMap<number, string> }
+  | { kind: 'unique-ids'; uniqueIds: UniqueIds }
   | { kind: 'retrieved' }
   | { kind: 'unavailable'; reason: 'gone' | 'temporary' | 'damaged' }
   | { kind: 'committed' }

@@ -8,6 +8,7 @@
  * maildrop of 100,000 messages costs 0.8 MB. Sums are plain numbers, exact to 2^53.
  */
 import { assert } from '../../base/assert.ts'
+import type { UniqueIds } from './actions.ts'
 
 /** Pieces of a long listing are about this long, so a slow reader holds one, not megabytes. */
 const PIECE_OCTETS = 32_768
@@ -32,7 +33,7 @@ export class Listing {
   #totalOctets: number
   #deletedCount = 0
   #deletedOctets = 0
-  #uniqueIds: ReadonlyMap<number, string> | undefined
+  #uniqueIds: UniqueIds | undefined
 
   constructor(counters: MaildropCounters) {
     this.#uidPrefix = counters.uidPrefix
@@ -83,7 +84,7 @@ export class Listing {
     }
   }
 
-  loadUniqueIds(uniqueIds: ReadonlyMap<number, string>): void {
+  loadUniqueIds(uniqueIds: UniqueIds): void {
     this.#uniqueIds = uniqueIds
   }
 
@@ -143,7 +144,7 @@ export class Listing {
   /** Unique-id listings, RFC 1939 §7, in pieces, the final dot in the last one. */
   *serializeUniqueIds(): Generator<string> {
     yield* this.#serialize((number) => `${number} ${this.uniqueIdOf(number)}\r\n`)
-    // A map of objects: not worth keeping for a client that will hardly ask a second time.
+    // Megabytes: not worth keeping for a client that will hardly ask a second time.
     this.#uniqueIds = undefined
   }
 
