@@ -83,8 +83,8 @@ export async function selectUniqueIds(
 }
 
 /**
- * Unique-ids as they came: uid, length and text one after the other, in order of uid, and where each
- * begins. 100,000 of 60 characters are 7 MB; as a Map of strings they were 37.
+ * Unique-ids as they came: uid, length and text one after the other, in order of uid, and where
+ * each begins. 100,000 of 60 characters are 7 MB; as a Map of strings they were 37.
  */
 export class PackedUniqueIds {
   readonly #packed: Buffer
