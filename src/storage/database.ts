@@ -99,20 +99,15 @@ export class Database {
     const client = await this.#bulkPool.connect().catch((error) => {
       throw toFailure(error, 'connecting')
     })
-    let broken: Error | undefined
-    const noteError = (error: Error): void => {
-      broken = error
-    }
-    client.on('error', noteError)
+    let broken: Failure | undefined
     try {
       const raw = client as unknown as RawClient
       return await raw.selectRows(statement.name, statement.text, values)
     } catch (error) {
       const failure = toFailure(error, 'sent')
-      if (isUnusable(failure)) broken ??= failure
+      if (isUnusable(failure)) broken = failure
       throw failure
     } finally {
-      client.removeListener('error', noteError)
       client.release(broken ?? false)
     }
   }
@@ -184,8 +179,8 @@ export class Database {
     // An idle connection that breaks has already left the pool; without a listener it would crash
     // us.
     pool.on('error', (error) => this.#logBroken(error))
-    // Between pg-pool's listener and that of whoever takes the connection there is a moment without
-    // one, and an error can come in the same packet as ReadyForQuery. The next query then fails.
+    // pg-pool listens to idle connections only, and an error may come at any time, even in the
+    // packet with ReadyForQuery. Nothing is left to do: the next query fails, and release drops it.
     pool.on('connect', (client) => client.on('error', () => {}))
     return pool
   }
@@ -252,26 +247,19 @@ function withFailures(pool: Pool): PostgresPool {
       const client = await pool.connect().catch((error) => {
         throw toFailure(error, 'connecting')
       })
-      let broken: Error | undefined
-      const noteError = (error: Error): void => {
-        broken = error
-      }
-      client.on('error', noteError)
+      let broken: Failure | undefined
       const query = async (text: string, values: unknown[]): Promise<unknown> => {
         try {
           return await client.query(text, values)
         } catch (error) {
           const failure = toFailure(error, 'sent')
-          if (isUnusable(failure)) broken ??= failure
+          if (isUnusable(failure)) broken = failure
           throw failure
         }
       }
       return {
         query: query as PostgresPoolClient['query'],
-        release(): void {
-          client.removeListener('error', noteError)
-          client.release(broken ?? false)
-        },
+        release: () => client.release(broken ?? false),
       }
     },
     end: () => pool.end(),

@@ -12,10 +12,9 @@
  */
 import { createReadStream } from 'node:fs'
 import type { ImportItem } from '../../admin/operations/import-messages.ts'
+import { CR, LF } from '../../protocol/wire/ascii.ts'
 import { parseSeparator } from './mbox-separator.ts'
 
-const LF = 0x0a
-const CR = 0x0d
 const GREATER_THAN = 0x3e
 const SEPARATOR_START = Buffer.from('\nFrom ')
 const FROM = Buffer.from('From ')

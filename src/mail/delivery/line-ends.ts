@@ -10,8 +10,8 @@
  * - NUL and 8-bit octets stay.
  * - A last line without a line end gets one; a message of no octets stays empty.
  */
-const CR = 0x0d
-const LF = 0x0a
+import { CR, LF } from '../../protocol/wire/ascii.ts'
+
 const CRLF = Buffer.from('\r\n')
 const NOTHING = Buffer.alloc(0)
 
