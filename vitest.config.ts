@@ -1,6 +1,7 @@
 /**
- * Three projects: `main` is `npm test` and needs nothing but Node, `interop` needs foreign mail
- * clients (.ci/run installs them), `tidy` checks the house rules.
+ * Four projects: `main` is `npm test` and needs nothing but Node, `interop` needs foreign mail
+ * clients (.ci/run installs them), `tidy` checks the house rules, `bench` measures, each file by an
+ * npm script of its own.
  */
 import { defineConfig } from 'vitest/config'
 
@@ -28,6 +29,7 @@ export default defineConfig({
           testTimeout: 120_000,
         },
       },
+      { extends: true, test: { name: 'bench', include: ['bench/*.ts'] } },
       { extends: true, test: { name: 'tidy', include: ['test/tidy/**/*.test.ts'] } },
     ],
   },

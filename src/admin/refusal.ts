@@ -4,18 +4,29 @@
  * The database's constraints have the last word; this is the one table that puts them into words.
  */
 import { Failure, isFailure } from '../base/failure.ts'
-import { constraintOf } from '../storage/sqlstate.ts'
+import { constraintOf } from '../storage/postgres/sqlstate.ts'
 
 const CONSTRAINTS: Readonly<Record<string, string>> = {
   domains_name_key: 'this domain exists already',
   domains_name_is_lower_case_host_name: 'a domain name is written like example.com',
+  domains_expire_is_1_to_36500_days: 'messages expire after 1 to 36500 days, or never',
+  domains_login_delay_is_0_to_86400_seconds: 'a login delay is 0 to 86400 seconds',
+  domains_second_login_is_known: 'a second login is refuse, wait or take-over',
   domains_trash_days_is_0_to_3650: 'trash days go from 0 to 3650',
+  credentials_name_is_1_to_64_printable: 'a name has 1 to 64 printable characters',
+  credentials_name_key: 'the user has a credential of this name already',
   users_address_key: 'a user with this address exists already (case does not matter)',
+  users_expire_is_0_to_36500_days: 'messages expire after 1 to 36500 days, or never',
   users_local_part_is_dot_atom:
     "before the @ go at most 64 letters, digits, single dots and !#$%&'*+/=?^_`{|}~-",
-  users_password_hash_is_argon2id_or_bcrypt:
-    'the hash is neither argon2id ($argon2id$v=19$…) nor bcrypt ($2a$…, $2b$…, $2y$…)',
+  users_login_delay_is_0_to_86400_seconds: 'a login delay is 0 to 86400 seconds',
+  users_password_hash_is_of_a_known_scheme:
+    'the hash is neither of crypt(3) or argon2 ($6$…, $argon2id$…) nor of a {SCHEME}',
   users_quota_octets_not_negative: 'a quota is 0 or more octets',
+  domain_hosts_host_name_key: 'this host name belongs to a domain already: see "popgres host list"',
+  domain_hosts_pkey: 'this host name belongs to the domain already',
+  domain_hosts_domain_id_fkey: 'the domain was removed meanwhile',
+  certificates_chain_is_pem: 'the certificate file is larger than 65536 octets',
   users_domain_id_fkey: 'the domain was removed meanwhile',
 }
 

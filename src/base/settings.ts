@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs'
 import { availableParallelism, hostname } from 'node:os'
 import { z } from 'zod'
 import { Failure } from './failure.ts'
+import { Keyring } from './keyring.ts'
 import { listenAddresses, networks } from './network.ts'
 import { Secret } from './secret.ts'
 
@@ -34,10 +35,47 @@ const databaseUrl = z
   .refine((text) => text === '' || isDatabaseUrl(text), 'must be a postgres:// URL')
   .transform((text) => (text === '' ? undefined : new Secret(text)))
 
-const secretKey = z
-  .string()
-  .regex(/^$|^[0-9a-fA-F]{64}$/, 'must be 64 hexadecimal digits (32 octets): openssl rand -hex 32')
-  .transform((text) => (text === '' ? undefined : new Secret(Buffer.from(text, 'hex'))))
+const secretKeys = z.string().transform((text, context): Keyring | undefined => {
+  if (text === '') return undefined
+  const keyring = parseKeyring(text)
+  if (keyring !== undefined) return keyring
+  context.addIssue('must be 64 hexadecimal digits (32 octets): openssl rand -hex 32')
+  return z.NEVER
+})
+
+/** `areChosen`: the operator has named them. */
+const saslMechanisms = z.string().transform((text, context) => {
+  if (text === 'auto') return { names: SASL_NAMES, areChosen: false }
+  const names = text
+    .toUpperCase()
+    .split(/[\s,]+/)
+    .filter((name) => name !== '')
+  if (names.every((name) => SASL_NAMES.includes(name))) return { names, areChosen: true }
+  context.addIssue(`must be auto, or of ${SASL_NAMES.join(', ')}`)
+  return z.NEVER
+})
+
+/** @returns undefined if `text` is anything but keys of 64 hexadecimal digits, separated */
+export function parseKeyring(text: string): Keyring | undefined {
+  const keys = text.split(/[\s,]+/).filter((key) => key !== '')
+  if (keys.length === 0 || !keys.every((key) => /^[0-9a-fA-F]{64}$/.test(key))) return undefined
+  return new Keyring(keys.map((key) => new Secret(Buffer.from(key, 'hex'))))
+}
+
+/** As the protocol lists them (SASL_MECHANISMS of protocol/pop3/actions.ts; a test compares). */
+const SASL_NAMES = [
+  'SCRAM-SHA-256-PLUS',
+  'SCRAM-SHA-256',
+  'EXTERNAL',
+  'OAUTHBEARER',
+  'XOAUTH2',
+  'PLAIN',
+  'LOGIN',
+]
+
+const filePath = z.string().transform((text) => (text === '' ? undefined : text))
+
+const onOrOff = z.enum(['on', 'off']).transform((text) => text === 'on')
 
 const HOST_NAME = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/
 
@@ -70,6 +108,80 @@ export const SETTINGS = {
     unit: 'host:port or unix:/path, …',
     meaning: 'addresses for POP3; empty: off',
   }),
+  POPGRES_POP3S_LISTEN: setting({
+    schema: listenAddresses,
+    default: '127.0.0.1:1995',
+    unit: 'host:port or unix:/path, …',
+    meaning: 'addresses for POP3 over TLS (RFC 8314); empty: off',
+  }),
+  POPGRES_PROXY_NETWORKS: setting({
+    schema: networks,
+    default: '',
+    unit: 'CIDR, …',
+    meaning: 'load balancers: whoever connects to POP3 from there must begin with a PROXY header',
+  }),
+  POPGRES_TLS_CERT: setting({
+    schema: filePath,
+    default: '',
+    unit: 'PEM file',
+    meaning: 'the certificate and its chain, for clients that name no other host; empty: no TLS',
+  }),
+  POPGRES_TLS_KEY: setting({
+    schema: filePath,
+    default: '',
+    unit: 'PEM file',
+    meaning: 'the private key of POPGRES_TLS_CERT',
+  }),
+  POPGRES_TLS_DIRECTORY: setting({
+    schema: filePath,
+    default: '',
+    unit: 'directory',
+    meaning: 'certificates by host name: <host>/fullchain.pem and <host>/privkey.pem',
+  }),
+  POPGRES_TLS_CLIENT_CERTIFICATES: setting({
+    schema: onOrOff,
+    default: 'off',
+    unit: 'on | off',
+    meaning: 'on: clients are asked for a certificate, for SASL EXTERNAL',
+  }),
+  POPGRES_SASL_MECHANISMS: setting({
+    schema: saslMechanisms,
+    default: 'auto',
+    unit: 'auto | names, …',
+    meaning:
+      'which are offered where they can work; auto: all, but SCRAM only while every password has ' +
+      'SCRAM keys (POPGRES_SECRET_KEY is needed for them)',
+  }),
+  POPGRES_UTF8_MESSAGES: setting({
+    schema: z.enum(['send', 'refuse']),
+    default: 'send',
+    unit: 'send | refuse',
+    meaning: 'messages with header fields beyond ASCII, to a client that did not say UTF8',
+  }),
+  POPGRES_LOGIN_TIMEOUT: setting({
+    schema: wholeNumber(10, 600),
+    default: '120',
+    unit: 'seconds',
+    meaning: 'from the connection to the login, TLS handshake included',
+  }),
+  POPGRES_CONNECTIONS_MAX: setting({
+    schema: wholeNumber(1, 1_000_000),
+    default: '20000',
+    unit: 'connections a worker',
+    meaning: 'POP3 connections in all, of each worker',
+  }),
+  POPGRES_CONNECTIONS_PER_NETWORK: setting({
+    schema: wholeNumber(1, 1_000_000),
+    default: '200',
+    unit: 'connections a worker',
+    meaning: 'POP3 connections from one IPv4 address or IPv6 /64, of each worker',
+  }),
+  POPGRES_SESSIONS_PER_DOMAIN: setting({
+    schema: wholeNumber(1, 1_000_000),
+    default: '5000',
+    unit: 'sessions a worker',
+    meaning: 'sessions of users of one domain, of each worker',
+  }),
   POPGRES_LMTP_LISTEN: setting({
     schema: listenAddresses,
     default: '127.0.0.1:2424',
@@ -101,17 +213,19 @@ export const SETTINGS = {
     meaning: 'pooled PostgreSQL connections of each worker, besides its one pipelined connection',
   }),
   POPGRES_SECRET_KEY: setting({
-    schema: secretKey,
+    schema: secretKeys,
     default: '',
-    unit: '64 hex digits',
-    meaning: 'encrypts APOP secrets; empty: no APOP (the embedded mode makes and keeps a key)',
+    unit: '64 hex digits, …',
+    meaning:
+      'seals APOP secrets, SCRAM keys and TLS keys; of several the first seals, all open; ' +
+      'empty: none of these (the embedded mode makes and keeps a key)',
     isSecret: true,
   }),
   POPGRES_PLAINTEXT_AUTH: setting({
     schema: z.enum(['never', 'loopback', 'always']),
     default: 'loopback',
     unit: 'never | loopback | always',
-    meaning: 'from where USER and PASS may be used without TLS',
+    meaning: 'from where passwords may be sent as they are without TLS',
   }),
   POPGRES_DEFAULT_DOMAIN: setting({
     schema: hostNameOrEmpty,
@@ -195,5 +309,8 @@ export function parseSettings(env: NodeJS.ProcessEnv): Settings {
     }
     parsed[name] = result.data
   }
-  return parsed as Settings
+  const settings = parsed as Settings
+  if ((settings.POPGRES_TLS_CERT === undefined) !== (settings.POPGRES_TLS_KEY === undefined))
+    throw new Failure('SETTINGS_INVALID', 'POPGRES_TLS_CERT and POPGRES_TLS_KEY belong together')
+  return settings
 }

@@ -5,11 +5,12 @@
  */
 import { readFileSync } from 'node:fs'
 import { refused } from '../admin/refusal.ts'
+import type { Keyring } from '../base/keyring.ts'
 import { type Log, openLog } from '../base/log.ts'
 import type { Secret } from '../base/secret.ts'
 import { parseSettings, type Settings } from '../base/settings.ts'
-import { type Database, openDatabase } from '../storage/database.ts'
 import { checkSchema } from '../storage/migrator.ts'
+import { type Database, openDatabase } from '../storage/postgres/database.ts'
 import { findEmbedded } from './embedded-postgres.ts'
 
 export interface CommandContext {
@@ -21,8 +22,8 @@ export interface CommandContext {
 export interface Link {
   db: Database
   settings: Settings
-  /** Encrypts APOP secrets: POPGRES_SECRET_KEY, or the one of the embedded mode. */
-  secretKey: Secret | undefined
+  /** POPGRES_SECRET_KEY, or the one of the embedded mode. */
+  keyring: Keyring | undefined
   log: Log
 }
 
@@ -41,12 +42,12 @@ export async function withBareDatabase<T>(
   work: (link: Link) => Promise<T>,
 ): Promise<T> {
   const settings = parseSettings(context.env)
-  const { url, secretKey } = await findDatabase(settings)
+  const { url, keyring } = await findDatabase(settings)
   const log = openLog(settings.POPGRES_LOG_LEVEL)
   const connectionsMax = CONNECTIONS_MAX
   const db = openDatabase({ url, applicationName: 'popgres admin', connectionsMax })
   try {
-    return await work({ db, settings, secretKey, log })
+    return await work({ db, settings, keyring, log })
   } finally {
     await db.close()
   }
@@ -65,13 +66,13 @@ export function withDatabase<T>(
 
 async function findDatabase(
   settings: Settings,
-): Promise<{ url: Secret; secretKey: Secret | undefined }> {
-  const { DATABASE_URL: url, POPGRES_SECRET_KEY: secretKey, POPGRES_DATA_DIR: dataDir } = settings
-  if (url !== undefined) return { url, secretKey }
+): Promise<{ url: Secret; keyring: Keyring | undefined }> {
+  const { DATABASE_URL: url, POPGRES_SECRET_KEY: keyring, POPGRES_DATA_DIR: dataDir } = settings
+  if (url !== undefined) return { url, keyring }
   const found = await findEmbedded({ dataDir })
   if (found === undefined)
     throw refused(
       'no database: start the server here with "npm start", or set DATABASE_URL to its PostgreSQL',
     )
-  return { url: found.url, secretKey: secretKey ?? found.secretKey }
+  return { url: found.url, keyring: keyring ?? found.keyring }
 }

@@ -6,10 +6,16 @@
 import { Command, CommanderError } from 'commander'
 import { Failure } from '../base/failure.ts'
 import { parseSettings } from '../base/settings.ts'
+import { defineCertificateCommands } from './admin/certificate-commands.ts'
+import { defineCredentialCommands } from './admin/credential-commands.ts'
 import { defineDomainCommands } from './admin/domain-commands.ts'
 import { defineMaintenanceCommands } from './admin/maintenance-commands.ts'
 import { defineMessageCommands } from './admin/message-commands.ts'
+import { defineOauthCommands } from './admin/oauth-commands.ts'
+import { definePolicyCommands } from './admin/policy-commands.ts'
+import { defineSecretCommands } from './admin/secret-commands.ts'
 import { defineSessionCommands } from './admin/session-commands.ts'
+import { defineThrottleCommands } from './admin/throttle-commands.ts'
 import { defineUserCommands } from './admin/user-commands.ts'
 import { type CommandContext, readVersion } from './command-context.ts'
 import { defineImportCommand } from './import.ts'
@@ -60,9 +66,15 @@ export function defineCommands(context: CommandContext): Command {
   defineMaintenanceCommands(program, context)
   defineDomainCommands(program, context)
   defineUserCommands(program, context)
+  defineCredentialCommands(program, context)
+  definePolicyCommands(program, context)
+  defineThrottleCommands(program, context)
   defineSessionCommands(program, context)
   defineMessageCommands(program, context)
   defineImportCommand(program, context)
+  defineCertificateCommands(program, context)
+  defineOauthCommands(program, context)
+  defineSecretCommands(program, context)
   completeUsage(program, [])
   return program
 }

@@ -9,8 +9,10 @@ import { existsSync, rmSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '../base/failure.ts'
+import type { Keyring } from '../base/keyring.ts'
 import type { Log } from '../base/log.ts'
 import { Secret } from '../base/secret.ts'
+import { parseKeyring } from '../base/settings.ts'
 import type { Account } from './embedded/account.ts'
 import { type Binaries, prepareBinaries } from './embedded/binaries.ts'
 import {
@@ -54,7 +56,7 @@ export interface EmbeddedOptions {
 
 export interface Embedded {
   url: Secret
-  secretKey: Secret
+  keyring: Keyring
   /** True until `confirmFirstStart` was called once, over all starts. */
   isFirstStart: boolean
   confirmFirstStart(): void
@@ -83,7 +85,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
     const port = await keeper.start()
     return {
       url: urlOf(password, port),
-      secretKey: keyOf(secretKey),
+      keyring: keyringOf(secretKey),
       isFirstStart: existsSync(firstStartFileOf(home)),
       confirmFirstStart: () => rmSync(firstStartFileOf(home), { force: true }),
       wasOrphanStopped,
@@ -104,7 +106,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
  */
 export async function findEmbedded(options: {
   dataDir: string
-}): Promise<{ url: Secret; secretKey: Secret } | undefined> {
+}): Promise<{ url: Secret; keyring: Keyring } | undefined> {
   const dataDir = resolve(options.dataDir)
   try {
     const home = findHome(dataDir)
@@ -112,7 +114,7 @@ export async function findEmbedded(options: {
     const running = findPostmaster(home)
     if (running === undefined) return undefined
     const url = urlOf(readSecretFile(passwordFileOf(home)), running.port)
-    return { url, secretKey: keyOf(readSecretFile(secretKeyFileOf(home))) }
+    return { url, keyring: keyringOf(readSecretFile(secretKeyFileOf(home))) }
   } catch (error) {
     throw error instanceof Failure ? error : cannotUse(dataDir, error)
   }
@@ -123,8 +125,12 @@ function urlOf(password: Secret, port: number): Secret {
   return new Secret(`postgres://${account}@127.0.0.1:${port}/${DATABASE_NAME}`)
 }
 
-/** As POPGRES_SECRET_KEY parses: 32 octets from 64 digits. */
-const keyOf = (hex: Secret): Secret => new Secret(Buffer.from(hex.reveal().toString(), 'hex'))
+/** As POPGRES_SECRET_KEY parses. @throws {Failure} EMBEDDED_POSTGRES */
+function keyringOf(text: Secret): Keyring {
+  const keyring = parseKeyring(text.reveal().toString())
+  if (keyring !== undefined) return keyring
+  throw new Failure('EMBEDDED_POSTGRES', 'the file secret-key holds no keys of 64 hex digits')
+}
 
 function serverParameters(connectionsMax: number, isDurable: boolean): string[] {
   const parameters = [

@@ -9,12 +9,13 @@ import { addUser } from '../admin/operations/users.ts'
 import { generatePassword } from '../admin/password.ts'
 import { assert } from '../base/assert.ts'
 import { Failure } from '../base/failure.ts'
+import type { Keyring } from '../base/keyring.ts'
 import type { Secret } from '../base/secret.ts'
 import { deliverMessage } from '../mail/delivery/delivery.ts'
 import { Ingest } from '../mail/delivery/ingest.ts'
 import { serializeTraceHeaders } from '../mail/delivery/trace-headers.ts'
 import { selectRecipient } from '../storage/accounts.ts'
-import type { Database } from '../storage/database.ts'
+import type { Database } from '../storage/postgres/database.ts'
 import { makeDemoMessages } from './quickstart/demo-messages.ts'
 
 const DOMAIN = 'example.test'
@@ -28,7 +29,7 @@ export interface Demo {
 }
 
 /** Makes domain, user and messages; what an interrupted first start left of them is replaced. */
-export async function makeDemo(db: Database, secretKey: Secret): Promise<Demo> {
+export async function makeDemo(db: Database, keyring: Keyring): Promise<Demo> {
   const isLeftOver = (await listDomains(db)).some((domain) => domain.name === DOMAIN)
   if (isLeftOver) await removeDomain(db, DOMAIN)
   await addDomain(db, DOMAIN)
@@ -37,7 +38,8 @@ export async function makeDemo(db: Database, secretKey: Secret): Promise<Demo> {
   await addUser(db, address, {
     password,
     // CLIENT: curl takes APOP wherever it is offered, with the one password it was given.
-    apop: { secret: password, secretKey },
+    apopSecret: password,
+    keyring,
     quotaOctets: undefined,
   })
   for (const message of makeDemoMessages(address, new Date())) await deliverDemo(db, message)

@@ -8,16 +8,20 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '../base/failure.ts'
+import type { Keyring } from '../base/keyring.ts'
 import type { Log } from '../base/log.ts'
 import type { Secret } from '../base/secret.ts'
 import type { Settings } from '../base/settings.ts'
 import { catchStopSignals, type StopSignals } from '../cluster/stop-signals.ts'
 import { Supervisor } from '../cluster/supervisor.ts'
 import { isWorkerProcess, runWorker } from '../cluster/worker.ts'
-import { type Database, openDatabase } from '../storage/database.ts'
+import type { TlsFiles } from '../cluster/worker-messages.ts'
 import { checkSchema, migrate } from '../storage/migrator.ts'
+import { type Database, openDatabase } from '../storage/postgres/database.ts'
+import { openServingRole } from '../storage/serving-role.ts'
 import { readVersion } from './command-context.ts'
 import { type Embedded, startEmbedded } from './embedded-postgres.ts'
+import { ensureSelfSigned } from './quickstart/self-signed.ts'
 import { describeServing } from './quickstart/serving-hints.ts'
 import { type Demo, makeDemo } from './quickstart.ts'
 
@@ -67,26 +71,33 @@ async function serveEmbedded(settings: Settings, log: Log, signals: StopSignals)
     if (signals.requested.aborted) return
     throw error
   }
-  const db = openSupervisorDatabase(embedded.url, log)
+  const owner = openSupervisorDatabase(embedded.url, log)
+  let db: Database | undefined
   try {
-    await migrate(db, log)
-    const secretKey = settings.POPGRES_SECRET_KEY ?? embedded.secretKey
+    await migrate(owner, log)
+    const keyring = settings.POPGRES_SECRET_KEY ?? embedded.keyring
     let demo: Demo | undefined
     if (embedded.isFirstStart && !signals.requested.aborted) {
-      demo = await makeDemo(db, secretKey)
+      demo = await makeDemo(owner, keyring)
       embedded.confirmFirstStart()
     }
+    const databaseUrl = await openServingRole(owner, embedded.url)
+    await owner.close()
+    db = openSupervisorDatabase(databaseUrl, log)
     await superviseUntilStopped({
       settings,
       db,
       log,
       signals,
-      databaseUrl: embedded.url,
-      secretKey,
+      databaseUrl,
+      keyring,
+      tlsFiles:
+        tlsFilesOf(settings) ??
+        (await ensureSelfSigned(settings.POPGRES_DATA_DIR, settings.POPGRES_HOSTNAME)),
       onServing: (addresses) => printHints(describeServing(addresses, { demo, isForeign: false })),
     })
   } finally {
-    await db.close()
+    await Promise.all([owner.close(), db?.close()])
     await embedded.stop()
   }
 }
@@ -107,7 +118,8 @@ async function serveForeign(
       log,
       signals,
       databaseUrl,
-      secretKey: settings.POPGRES_SECRET_KEY,
+      keyring: settings.POPGRES_SECRET_KEY,
+      tlsFiles: tlsFilesOf(settings),
       onServing: (addresses) =>
         printHints(describeServing(addresses, { demo: undefined, isForeign: true })),
       until: isThere ? undefined : waitForSchema(db, databaseUrl, log, signals),
@@ -123,7 +135,8 @@ interface Supervision {
   log: Log
   signals: StopSignals
   databaseUrl: Secret
-  secretKey: Secret | undefined
+  keyring: Keyring | undefined
+  tlsFiles: TlsFiles | undefined
   onServing: (addresses: Awaited<ReturnType<Supervisor['start']>>) => void
   /** Ends the node if it fails. */
   until?: Promise<void> | undefined
@@ -148,6 +161,11 @@ async function superviseUntilStopped(options: Supervision): Promise<void> {
     signals.request() // also for `until`, which else would go on waiting
     await supervisor.stop(signals.hurried.aborted ? 0 : DRAIN_MS)
   }
+}
+
+function tlsFilesOf(settings: Settings): TlsFiles | undefined {
+  const { POPGRES_TLS_CERT: certFile, POPGRES_TLS_KEY: keyFile } = settings
+  return certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile }
 }
 
 function openSupervisorDatabase(url: Secret, log: Log): Database {

@@ -1,16 +1,22 @@
 /**
- * The work nobody waits for: emptying the trash, removing bodies that no message names, and rows
- * of nodes that are gone. Every node does it, at times that jitter apart; two at once do no harm,
- * as each statement stands for itself and skips what another removes.
+ * The work nobody waits for: messages that expire, emptying the trash, removing bodies that no
+ * message names, failed logins that have faded, and rows of nodes that are gone. Every node does
+ * it, at times that jitter apart; two at once do no harm, as each statement stands for itself and
+ * skips what another removes.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
-import type { Database } from '../storage/database.ts'
+import { sweepLastLogins } from '../storage/leases.ts'
 import { sweepNodes } from '../storage/nodes.ts'
-import { purgeTrash, selectDomainIds, sweepBodies } from '../storage/retention.ts'
+import type { Database } from '../storage/postgres/database.ts'
+import { expireMessages, purgeTrash, selectDomainIds, sweepBodies } from '../storage/retention.ts'
+import { sweepThrottles } from '../storage/throttles.ts'
 
 const NODES_INTERVAL_MS = 30_000
+const LOGINS_INTERVAL_MS = 60_000
 const RETENTION_INTERVAL_MS = 600_000
+/** EXPIRE counts days, and looking costs a walk over the messages of domains that have it. */
+const EXPIRE_INTERVAL_MS = 3_600_000
 /** Rows a statement: short enough that nobody waits for its locks. */
 const BATCH = 500
 
@@ -28,7 +34,9 @@ export class Background {
   start(): void {
     this.#loops = Promise.all([
       this.#repeat('sweep of nodes', NODES_INTERVAL_MS, () => sweepNodes(this.#db)),
+      this.#repeat('sweep of logins', LOGINS_INTERVAL_MS, () => this.#sweepLogins()),
       this.#repeat('retention', RETENTION_INTERVAL_MS, () => this.#retain()),
+      this.#repeat('expiry', EXPIRE_INTERVAL_MS, () => this.#expire()),
     ])
   }
 
@@ -52,6 +60,20 @@ export class Background {
         this.#log.warn({ job, error }, 'background work failed: it is tried again later')
       }
     }
+  }
+
+  async #sweepLogins(): Promise<void> {
+    await sweepThrottles(this.#db)
+    await sweepLastLogins(this.#db)
+  }
+
+  async #expire(): Promise<void> {
+    let expired = 0
+    for (const domainId of await selectDomainIds(this.#db)) {
+      expired += await this.#untilDone(() => expireMessages(this.#db, domainId, BATCH))
+      if (this.#stopping.signal.aborted) break
+    }
+    if (expired > 0) this.#log.info({ expired }, 'moved expired messages to the trash')
   }
 
   async #retain(): Promise<void> {

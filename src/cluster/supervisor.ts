@@ -4,13 +4,15 @@
  * accepts it first.
  */
 import cluster from 'node:cluster'
+import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Keyring } from '../base/keyring.ts'
 import type { Log } from '../base/log.ts'
 import type { Secret } from '../base/secret.ts'
-import type { Database } from '../storage/database.ts'
 import { deleteNode } from '../storage/nodes.ts'
+import type { Database } from '../storage/postgres/database.ts'
 import { Background } from './background.ts'
-import type { ServingAddresses, ToWorker } from './worker-messages.ts'
+import type { ServingAddresses, TlsFiles, ToWorker } from './worker-messages.ts'
 import { WorkerSlot } from './worker-slot.ts'
 
 export interface SupervisorOptions {
@@ -18,13 +20,16 @@ export interface SupervisorOptions {
   db: Database
   log: Log
   databaseUrl: Secret
-  secretKey: Secret | undefined
+  keyring: Keyring | undefined
+  tlsFiles: TlsFiles | undefined
   version: string
   workers: number
   /** Arguments of a worker process, after the script. */
   workerArgs: readonly string[]
 }
 
+/** As node:tls wants them. */
+const TICKET_KEYS_OCTETS = 48
 /** While the database is away, how often freeing a dead worker's leases is tried again. */
 const FREE_RETRY_MS = 1_000
 /** At the end a database that is away is not waited for: others free the leases after 30 s. */
@@ -39,15 +44,18 @@ export class Supervisor {
   #freeing: Promise<void> | undefined
 
   constructor(options: SupervisorOptions) {
-    const { db, log, databaseUrl, secretKey, version } = options
+    const { db, log, databaseUrl, keyring, tlsFiles, version } = options
     this.#options = options
     this.#background = new Background(db, log)
+    const ticketKeysHex = randomBytes(TICKET_KEYS_OCTETS).toString('hex')
     const makeStart = (nodeId: string): ToWorker => ({
       kind: 'start',
       nodeId,
       version,
       databaseUrl: databaseUrl.reveal().toString(),
-      secretKeyHex: secretKey?.reveal().toString('hex'),
+      secretKeysHex: keyring?.keys.map((key) => key.reveal().toString('hex')),
+      ticketKeysHex,
+      tlsFiles,
     })
     const onNodesGone = (nodeIds: readonly string[]): void => {
       for (const nodeId of nodeIds) this.#goneNodeIds.add(nodeId)
@@ -70,7 +78,7 @@ export class Supervisor {
     cluster.setupPrimary({ args: [...this.#options.workerArgs] })
     const [addresses] = await Promise.all(this.#slots.map((slot) => slot.start()))
     this.#background.start()
-    return addresses ?? { pop3: [], lmtp: [] }
+    return addresses ?? { pop3: [], pop3s: [], lmtp: [] }
   }
 
   /** A second call with less grace hurries the first. Leaves no process. */

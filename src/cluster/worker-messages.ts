@@ -3,9 +3,17 @@
  * and not in arguments or the environment, where other processes could read them.
  */
 
+/** PEM files. */
+export interface TlsFiles {
+  certFile: string
+  keyFile: string
+}
+
 /** As bound, in the form of the settings. */
 export interface ServingAddresses {
   pop3: readonly string[]
+  /** POP3S; there may be no certificate yet. */
+  pop3s: readonly string[]
   lmtp: readonly string[]
 }
 
@@ -15,7 +23,11 @@ export type ToWorker =
       nodeId: string
       version: string
       databaseUrl: string
-      secretKeyHex: string | undefined
+      secretKeysHex: readonly string[] | undefined
+      /** For session tickets where there is no secret key: the same in all workers. */
+      ticketKeysHex: string
+      /** The certificate for clients that ask for no other host. */
+      tlsFiles: TlsFiles | undefined
     }
   | { kind: 'drain'; graceMs: number }
 

@@ -7,17 +7,21 @@
 import cluster from 'node:cluster'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '../base/failure.ts'
+import { Keyring } from '../base/keyring.ts'
 import type { Log } from '../base/log.ts'
 import { Secret } from '../base/secret.ts'
 import type { Settings } from '../base/settings.ts'
 import { Authenticator } from '../mail/auth/authenticator.ts'
+import { BearerCheck } from '../mail/auth/bearer/bearer-check.ts'
+import { Throttle } from '../mail/auth/throttle.ts'
 import { LeaseKeeper } from '../mail/maildrop/lease-keeper.ts'
 import { ReadAheadBudget } from '../mail/maildrop/reader.ts'
 import { startLmtpServer } from '../server/lmtp-server.ts'
-import { type RunningServer, startPop3Server } from '../server/pop3-server.ts'
-import { existsApopUser } from '../storage/accounts.ts'
-import { type Database, openDatabase } from '../storage/database.ts'
+import { type RunningPop3Server, startPop3Server } from '../server/pop3-server.ts'
+import { TlsDoor } from '../server/tls/door.ts'
+import { type Database, openDatabase } from '../storage/postgres/database.ts'
 import { explainListening } from './listen-failure.ts'
+import { Offer } from './offer.ts'
 import type { FromWorker, ServingAddresses, ToWorker } from './worker-messages.ts'
 
 /** A database that answers does so at once; one that is away must not keep the door closed. */
@@ -97,17 +101,26 @@ async function startServing(
 ): Promise<Running> {
   let nodeId = start.nodeId
   const log = withNode(processLog, () => nodeId)
-  const secretKey =
-    start.secretKeyHex === undefined
-      ? undefined
-      : new Secret(Buffer.from(start.secretKeyHex, 'hex'))
+  const keyring =
+    start.secretKeysHex &&
+    new Keyring(start.secretKeysHex.map((key) => new Secret(Buffer.from(key, 'hex'))))
   const db = openDatabase({
     url: new Secret(start.databaseUrl),
     applicationName: 'popgres worker',
     connectionsMax: settings.POPGRES_DATABASE_CONNECTIONS,
     log,
   })
-  let hasApopUser = false
+  const offer = new Offer(db, keyring, settings.POPGRES_SASL_MECHANISMS.areChosen)
+  const door = new TlsDoor({
+    db,
+    log,
+    keyring,
+    certFile: start.tlsFiles?.certFile,
+    keyFile: start.tlsFiles?.keyFile,
+    directory: settings.POPGRES_TLS_DIRECTORY,
+    wantsClientCertificates: settings.POPGRES_TLS_CLIENT_CERTIFICATES,
+    ticketKeys: Buffer.from(start.ticketKeysHex, 'hex'),
+  })
   const keeper = new LeaseKeeper({
     db,
     log,
@@ -115,18 +128,18 @@ async function startServing(
     version: start.version,
     nodeId,
     onBeat: async () => {
-      hasApopUser = secretKey !== undefined && (await existsApopUser(db))
+      await Promise.all([offer.refresh(), door.refresh()])
     },
     onNodeIdChanged: (changed) => {
       nodeId = changed
       tell({ kind: 'node', nodeId })
     },
   })
-  await Promise.race([keeper.start(), delay(FIRST_BEAT_MS)])
-  const isApopOffered = (): boolean => hasApopUser
+  // Certificates in files do not wait for the database.
+  await Promise.race([Promise.all([door.refresh(), keeper.start()]), delay(FIRST_BEAT_MS)])
   const pop3 = await explainListening(
-    'POPGRES_POP3_LISTEN',
-    startPop3(settings, { db, log, keeper, secretKey, isApopOffered }),
+    'POPGRES_POP3_LISTEN or POPGRES_POP3S_LISTEN',
+    startPop3(settings, { db, log, keeper, keyring, offer, door }),
   )
   const lmtp = await explainListening(
     'POPGRES_LMTP_LISTEN',
@@ -140,9 +153,10 @@ async function startServing(
     }),
   )
   return {
-    addresses: { pop3: pop3.addresses, lmtp: lmtp.addresses },
+    addresses: { pop3: pop3.addresses, pop3s: pop3.tlsAddresses, lmtp: lmtp.addresses },
     stop: async (graceMs) => {
       await Promise.all([pop3.stop(graceMs), lmtp.stop(graceMs)])
+      door.close()
       await keeper.stop()
       await db.close()
     },
@@ -159,25 +173,39 @@ interface Pop3Parts {
   db: Database
   log: Log
   keeper: LeaseKeeper
-  secretKey: Secret | undefined
-  isApopOffered: () => boolean
+  keyring: Keyring | undefined
+  offer: Offer
+  door: TlsDoor
 }
 
-function startPop3(settings: Settings, parts: Pop3Parts): Promise<RunningServer> {
-  const { db, log, keeper, secretKey, isApopOffered } = parts
+function startPop3(settings: Settings, parts: Pop3Parts): Promise<RunningPop3Server> {
+  const { db, log, keeper, keyring, offer, door } = parts
   return startPop3Server({
+    ...offer,
     db,
     log,
     keeper,
-    isApopOffered,
+    door,
     authenticator: new Authenticator({
       db,
       log,
       defaultDomain: settings.POPGRES_DEFAULT_DOMAIN,
-      secretKey,
+      keyring,
+      throttle: new Throttle({ db, log, keyring }),
+      bearer: new BearerCheck({ db, keyring }),
     }),
     budget: new ReadAheadBudget(),
     addresses: settings.POPGRES_POP3_LISTEN,
+    tlsAddresses: settings.POPGRES_POP3S_LISTEN,
+    proxyNetworks: settings.POPGRES_PROXY_NETWORKS,
+    saslMechanisms: settings.POPGRES_SASL_MECHANISMS.names,
+    isUtf8Asked: settings.POPGRES_UTF8_MESSAGES === 'refuse',
+    limits: {
+      connections: settings.POPGRES_CONNECTIONS_MAX,
+      connectionsPerNetwork: settings.POPGRES_CONNECTIONS_PER_NETWORK,
+      sessionsPerDomain: settings.POPGRES_SESSIONS_PER_DOMAIN,
+    },
+    pace: { loginMs: settings.POPGRES_LOGIN_TIMEOUT * 1_000 },
     hostname: settings.POPGRES_HOSTNAME,
     plaintextAuth: settings.POPGRES_PLAINTEXT_AUTH,
     autologoutMs: settings.POPGRES_AUTOLOGOUT * 1_000,

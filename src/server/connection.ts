@@ -8,37 +8,58 @@
  * part for the whole.
  */
 import type { Socket } from 'node:net'
+import { assert } from '../base/assert.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
-import type { Authenticator, LoginVerdict } from '../mail/auth/authenticator.ts'
-import { type Maildrop, type MaildropContext, openMaildrop } from '../mail/maildrop/maildrop.ts'
-import type { LoginAttempt, Pop3Action, Pop3Outcome } from '../protocol/pop3/actions.ts'
-import type { Pop3Session } from '../protocol/pop3/session.ts'
+import type { Maildrop } from '../mail/maildrop/maildrop.ts'
+import type {
+  LoginAttempt,
+  Pop3Action,
+  Pop3Outcome,
+  Pop3Parameters,
+} from '../protocol/pop3/actions.ts'
+import { Pop3Session } from '../protocol/pop3/session.ts'
 import type { EndReason } from '../protocol/session.ts'
 import type { Connection } from './listener.ts'
+import { type Login, type LoginContext, logIn, shownOf } from './login.ts'
 import { MessageWriter } from './message-writer.ts'
+import type { Pace } from './pace.ts'
+import { encryptedPeer, type Pop3Peer } from './pop3-parameters.ts'
+import type { TlsDoor } from './tls/door.ts'
 
-export interface Pop3ConnectionContext extends MaildropContext {
-  authenticator: Authenticator
+export interface Pop3ConnectionContext extends LoginContext {
   autologoutMs: number
+  /** Undefined: no TLS. */
+  door: TlsDoor | undefined
+}
+
+/** Who has come in, and how. */
+export interface Admission {
+  /** As accepted, or TLS on top of it. */
+  socket: Socket
+  peer: Pop3Peer
+  pace: Pace
+  /** What is true for the peer, as it is now and after STLS. */
+  parametersOf: (peer: Pop3Peer) => Pop3Parameters
 }
 
 /** A peer that does not close after our FIN is not waited for longer than this. */
 const LINGER_MS = 5_000
+const NOTHING = Buffer.alloc(0)
 
 type Asked = Exclude<Pop3Action, { kind: 'send' | 'close' }>
 
 export class Pop3Connection implements Connection {
   readonly closed: Promise<void>
-  readonly #socket: Socket
-  readonly #session: Pop3Session
   readonly #context: Pop3ConnectionContext
-  readonly #client: string
+  readonly #pace: Pace
+  readonly #parametersOf: Admission['parametersOf']
+  readonly #session: Pop3Session
   readonly #log: Log
-  readonly #writer: MessageWriter
-  #maildrop: Maildrop | undefined
-  /** Address of who logged in, for the log. */
-  #user: string | undefined
+  #socket: Socket
+  #writer: MessageWriter
+  #peer: Pop3Peer
+  #login: Login | undefined
   /** Work in flight whose outcome is owed to the session. */
   #work: Promise<void> | undefined
   #isInputOver = false
@@ -46,27 +67,45 @@ export class Pop3Connection implements Connection {
   #wasLeaseLostTold = false
   #closeReason = 'gone'
   #deletedCount = 0
+  /** When the peer last asked for something or was answered. */
+  #activeAt = performance.now()
 
-  constructor(socket: Socket, session: Pop3Session, context: Pop3ConnectionContext, log: Log) {
-    this.#socket = socket
-    this.#session = session
-    this.#context = context
-    this.#client = clientOf(socket)
-    this.#log = log
-    this.#writer = new MessageWriter(socket)
-    this.closed = new Promise((resolve) => {
-      socket.once('close', () => void this.#finish().then(resolve))
-    })
-    socket.setTimeout(context.autologoutMs)
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk))
-    socket.on('drain', () => this.#pump())
-    socket.on('end', () => {
+  /** What the socket in use tells us. */
+  readonly #listeners = {
+    data: (chunk: Buffer) => this.#receive(chunk),
+    drain: () => this.#pump(),
+    end: () => {
       this.#isInputOver = true
       this.#pump()
-    })
-    socket.on('timeout', () => this.#expire())
-    socket.on('error', (error) => this.#log.debug({ error, client: this.#client }, 'socket error'))
+    },
+    timeout: () => this.#expire(),
+    error: (error: Error) => this.#log.debug({ error, ...this.#shown }, 'socket error'),
+    close: () => this.#resolveClosed(),
+  }
+  #resolveClosed = (): void => {}
+
+  constructor(admission: Admission, context: Pop3ConnectionContext) {
+    this.#context = context
+    this.#pace = admission.pace
+    this.#parametersOf = admission.parametersOf
+    this.#session = new Pop3Session(admission.parametersOf(admission.peer))
+    this.#log = context.log
+    this.#peer = admission.peer
+    this.#socket = admission.socket
+    this.#writer = this.#attach(admission.socket)
+    this.closed = new Promise<void>((resolve) => {
+      this.#resolveClosed = resolve
+    }).then(() => this.#finish())
     this.#pump()
+  }
+
+  /** From now on this is the socket. */
+  #attach(socket: Socket): MessageWriter {
+    this.#socket = socket
+    this.#writer = new MessageWriter(socket)
+    socket.setTimeout(this.#context.autologoutMs)
+    for (const [event, listener] of Object.entries(this.#listeners)) socket.on(event, listener)
+    return this.#writer
   }
 
   drain(): void {
@@ -74,6 +113,12 @@ export class Pop3Connection implements Connection {
   }
 
   destroy(): void {
+    this.#socket.destroy()
+  }
+
+  /** Ends the connection at once and without a word. */
+  cut(reason: string): void {
+    if (!this.#isClosing) this.#closeReason = reason
     this.#socket.destroy()
   }
 
@@ -86,8 +131,7 @@ export class Pop3Connection implements Connection {
       if (this.#wasLeaseLostTold) return
       this.#wasLeaseLostTold = true
       if (this.#writer.isInMessage || this.#socket.writableLength > 0) {
-        this.#closeReason = reason
-        this.#socket.destroy()
+        this.cut(reason)
         return
       }
     }
@@ -96,6 +140,9 @@ export class Pop3Connection implements Connection {
   }
 
   #receive(chunk: Buffer): void {
+    this.#activeAt = performance.now()
+    this.#pace.receive(chunk)
+    if (this.#socket.destroyed) return
     this.#session.receive(chunk)
     this.#pump()
   }
@@ -110,8 +157,7 @@ export class Pop3Connection implements Connection {
       this.#socket.setTimeout(this.#context.autologoutMs)
       return
     }
-    this.#closeReason = 'idle'
-    if (isPeerStuck) this.#socket.destroy()
+    if (isPeerStuck) this.cut('idle')
     else this.end('idle')
   }
 
@@ -138,11 +184,12 @@ export class Pop3Connection implements Connection {
     if (!isWaiting && this.#isInputOver) this.#close('gone')
     else if (isWaiting && !this.#socket.isPaused()) this.#socket.pause()
     else if (!isWaiting && this.#socket.isPaused()) this.#socket.resume()
+    this.#pace.watchLine(!isWaiting)
   }
 
   /** No timer stops a process that was just woken: ask the clock before anything is said. */
   #checkTrust(): void {
-    if (this.#maildrop === undefined || this.#wasLeaseLostTold) return
+    if (this.#login === undefined || this.#wasLeaseLostTold) return
     if (this.#context.keeper.isTrusted()) return
     this.#wasLeaseLostTold = true
     this.#session.end('lease-lost')
@@ -160,6 +207,7 @@ export class Pop3Connection implements Connection {
       .catch((error: unknown) => this.#refusalFor(action, error))
       .then((outcome) => {
         this.#work = undefined
+        this.#activeAt = performance.now()
         if (this.#socket.destroyed || outcome === undefined) return
         this.#session.resume(this.#distrust(outcome))
         this.#pump()
@@ -168,30 +216,42 @@ export class Pop3Connection implements Connection {
   }
 
   async #ask(action: Asked): Promise<Pop3Outcome> {
-    if (action.kind === 'login') return this.#login(action.attempt)
+    if (action.kind === 'login') return this.#logIn(action.attempt)
+    if (action.kind === 'scram-salt') {
+      const salt = await this.#context.authenticator.scramSalt(action.name, this.#peer)
+      return { kind: 'scram-salt', ...salt }
+    }
+    if (action.kind === 'start-tls') return this.#startTls()
     const maildrop = this.#maildrop
     if (maildrop === undefined) throw new Failure('LEASE_LOST', 'no maildrop is open')
-    if (action.kind === 'list') return { kind: 'listed', ...(await maildrop.list()) }
-    if (action.kind === 'unique-ids')
-      return { kind: 'unique-ids', uniqueIds: await maildrop.uniqueIds() }
-    if (action.kind === 'retrieve') {
-      await this.#writer.write(maildrop, await maildrop.read(action.uid), action)
-      return { kind: 'retrieved' }
+    switch (action.kind) {
+      case 'list':
+        return { kind: 'listed', ...(await maildrop.list()) }
+      case 'unique-ids':
+        return { kind: 'unique-ids', uniqueIds: await maildrop.uniqueIds() }
+      case 'retrieve':
+        return this.#writer.write(maildrop, await maildrop.read(action.uid), action)
+      case 'commit':
+        return this.#commit(maildrop, action.uids)
     }
-    return this.#commit(maildrop, action.uids)
+  }
+
+  get #maildrop(): Maildrop | undefined {
+    return this.#login?.maildrop
   }
 
   /** The common case, a small message that was read ahead: no promise, no pause. */
   #retrieveAtOnce(action: Extract<Pop3Action, { kind: 'retrieve' }>): boolean {
     const message = this.#maildrop?.take(action.uid)
     if (message === undefined) return false
+    let outcome: Pop3Outcome | undefined
     try {
-      this.#writer.writeAtOnce(message, action)
-      this.#session.resume({ kind: 'retrieved' })
+      outcome = this.#writer.writeAtOnce(message, action)
     } catch (error) {
-      const outcome = this.#refusalFor(action, error)
-      if (outcome !== undefined) this.#session.resume(outcome)
+      outcome = this.#refusalFor(action, error)
     }
+    assert(outcome !== undefined, 'what was read ahead is whole')
+    this.#session.resume(outcome)
     return true
   }
 
@@ -202,45 +262,50 @@ export class Pop3Connection implements Connection {
     return { kind: 'unavailable', reason: 'temporary' }
   }
 
-  async #login(attempt: LoginAttempt): Promise<Pop3Outcome> {
-    const verdict = await this.#verify(attempt)
-    if (verdict.kind === 'refused') return { kind: 'login-refused', reason: verdict.reason }
-    const { account } = verdict
-    const user = `${account.localPart}@${account.domainName}`
-    const endLease = () => this.end('lease-lost')
-    const result = await openMaildrop(this.#context, account, this.#client, endLease)
-    if (result.kind !== 'opened') {
-      const reason = result.kind === 'in-use' ? 'in use' : 'credential changed'
-      this.#log.info({ client: this.#client, user, reason }, 'login refused')
-      return {
-        kind: 'login-refused',
-        reason: result.kind === 'in-use' ? 'in-use' : 'bad-credentials',
-      }
-    }
-    this.#user = user
-    this.#maildrop = result.maildrop
-    const { counters, lease, uidPrefix } = result.maildrop
-    this.#log.info({ client: this.#client, user, session: lease.sessionId }, 'login')
-    return {
-      kind: 'opened',
-      displayName: account.localPart,
-      messageCount: counters.messageCount,
-      octets: counters.octets,
-      uidPrefix,
-      hasUniqueIds: counters.hasUniqueIds,
-    }
-  }
-
   /** A peer that goes away while it waits for its turn gives its place up. */
-  async #verify(attempt: LoginAttempt): Promise<LoginVerdict> {
+  async #logIn(attempt: LoginAttempt): Promise<Pop3Outcome> {
     const gone = new AbortController()
     const abort = () => gone.abort()
     this.#socket.once('close', abort)
     try {
-      return await this.#context.authenticator.verify(attempt, this.#client, gone.signal)
+      const result = await logIn(this.#context, attempt, this.#peer, {
+        signal: gone.signal,
+        idleMs: () => this.#idleMs(),
+        end: () => this.end('lease-lost'),
+      })
+      if (result.kind === 'login-refused') return result
+      this.#login = result
+      this.#pace.logIn(this.#socket)
+      return result.outcome
     } finally {
       this.#socket.off('close', abort)
     }
+  }
+
+  #idleMs(): number {
+    const isBusy = this.#work !== undefined || this.#socket.writableLength > 0
+    return isBusy ? 0 : performance.now() - this.#activeAt
+  }
+
+  /**
+   * RFC 2595 §4. Nothing that was sent in the clear gets past this: the session has forgotten what
+   * it held, and what the socket holds or brings from now on is read as TLS.
+   */
+  async #startTls(): Promise<Pop3Outcome> {
+    const { door } = this.#context
+    assert(door !== undefined, 'STLS is offered where there is a door')
+    const plain = this.#socket
+    plain.pause()
+    for (const event of ['data', 'drain', 'end', 'timeout'] as const)
+      plain.off(event, this.#listeners[event])
+    plain.setTimeout(0)
+    // "+OK" must have left before TLS writes to the same socket.
+    await new Promise((resolve) => plain.write(NOTHING, resolve))
+    const encrypted = await door.encrypt(plain)
+    plain.off('close', this.#listeners.close)
+    this.#attach(encrypted.socket)
+    this.#peer = encryptedPeer(this.#peer, encrypted)
+    return { kind: 'secured', parameters: this.#parametersOf(this.#peer) }
   }
 
   async #commit(maildrop: Maildrop, uids: Int32Array): Promise<Pop3Outcome> {
@@ -255,9 +320,15 @@ export class Pop3Connection implements Connection {
    * What the session is answered when `ask` threw; undefined if the connection had to be destroyed.
    */
   #refusalFor(action: Asked, error: unknown): Pop3Outcome | undefined {
+    if (action.kind === 'start-tls') {
+      this.#log.info({ ...this.#shown, reason: String(error) }, 'TLS handshake failed')
+      this.cut('tls')
+      return undefined
+    }
     const level = this.#socket.destroyed ? 'debug' : 'warn'
-    this.#log[level]({ error, client: this.#client, action: action.kind }, 'a command failed')
-    if (action.kind === 'login') return { kind: 'login-refused', reason: 'temporary' }
+    this.#log[level]({ error, ...this.#shown, action: action.kind }, 'a command failed')
+    if (action.kind === 'login' || action.kind === 'scram-salt')
+      return { kind: 'login-refused', reason: 'temporary' }
     if (action.kind === 'commit') return { kind: 'commit-undecided' }
     if (this.#writer.isInMessage) {
       this.#socket.destroy()
@@ -270,9 +341,8 @@ export class Pop3Connection implements Connection {
 
   /** A bug of ours: this connection ends, nothing else. */
   #break(error: unknown): void {
-    this.#closeReason = 'bug'
-    this.#log.error({ error, client: this.#client }, 'a bug ended the connection')
-    this.#socket.destroy()
+    this.#log.error({ error, ...this.#shown }, 'a bug ended the connection')
+    this.cut('bug')
   }
 
   #close(reason: string): void {
@@ -294,11 +364,12 @@ export class Pop3Connection implements Connection {
     this.#writer.abandon()
     await this.#work
     await this.#maildrop?.close()
+    this.#login?.leave()
     this.#log.info(
       {
-        client: this.#client,
+        ...this.#shown,
         session: this.#maildrop?.lease.sessionId,
-        user: this.#user,
+        user: this.#login?.user,
         reason: this.#closeReason,
         retrieved: this.#writer.messageCount,
         octets: this.#writer.octets,
@@ -307,9 +378,8 @@ export class Pop3Connection implements Connection {
       'connection closed',
     )
   }
-}
 
-/** Address of the peer for logs and lists; a Unix socket has none. */
-export function clientOf(socket: Socket): string {
-  return (socket.remoteAddress ?? 'local').replace(/^::ffff:(?=\d+\.)/, '')
+  get #shown(): object {
+    return shownOf(this.#peer)
+  }
 }

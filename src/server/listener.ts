@@ -21,13 +21,23 @@ export interface Connection {
  */
 const HIGH_WATER_MARK_OCTETS = 131_072
 
+/**
+ * A connection that was silent for so long is probed: once a second, ten times (libuv's figures),
+ * then it is dead. So a peer that vanished is noticed within 70 s.
+ */
+const KEEP_ALIVE_MS = 60_000
+
 export class Listener {
   readonly #servers: Server[] = []
   readonly #connections = new Set<Connection>()
   readonly #accept: (socket: Socket) => Connection
 
-  constructor(accept: (socket: Socket) => Connection) {
+  readonly #keepAliveMs: number
+
+  /** @param keepAliveMs silence after which a connection is probed */
+  constructor(accept: (socket: Socket) => Connection, keepAliveMs = KEEP_ALIVE_MS) {
     this.#accept = accept
+    this.#keepAliveMs = keepAliveMs
   }
 
   /** @returns the addresses as bound, in the form of the settings */
@@ -40,6 +50,7 @@ export class Listener {
       {
         noDelay: true,
         keepAlive: true,
+        keepAliveInitialDelay: this.#keepAliveMs,
         highWaterMark: HIGH_WATER_MARK_OCTETS,
         // A peer may send its last command and close its side: it still gets its replies.
         allowHalfOpen: true,
@@ -77,4 +88,9 @@ function listenOnPort(server: Server, address: { host: string; port: number }): 
     server.once('error', reject)
     server.listen(address, resolve)
   })
+}
+
+/** Address of the peer for logs and lists; a Unix socket has none. */
+export function clientOf(socket: Socket): string {
+  return (socket.remoteAddress ?? 'local').replace(/^::ffff:(?=\d+\.)/, '')
 }

@@ -11,9 +11,8 @@ import { SMTPServer, type SMTPServerAddress, type SMTPServerSession } from 'smtp
 import { assert } from '../base/assert.ts'
 import type { Log } from '../base/log.ts'
 import type { ListenAddress, Networks } from '../base/network.ts'
-import type { Database } from '../storage/database.ts'
-import { clientOf } from './connection.ts'
-import { Listener } from './listener.ts'
+import type { Database } from '../storage/postgres/database.ts'
+import { clientOf, Listener } from './listener.ts'
 import { LmtpConnection, type LmtpPeer } from './lmtp-connection.ts'
 import {
   LmtpTransaction,

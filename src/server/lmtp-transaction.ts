@@ -11,7 +11,7 @@ import { Ingest } from '../mail/delivery/ingest.ts'
 import { lookUpRecipient } from '../mail/delivery/recipients.ts'
 import { serializeTraceHeaders, type Trace } from '../mail/delivery/trace-headers.ts'
 import type { Recipient } from '../storage/accounts.ts'
-import type { Database } from '../storage/database.ts'
+import type { Database } from '../storage/postgres/database.ts'
 
 /** `text` begins with the enhanced status code (RFC 3463). */
 export interface Reply {

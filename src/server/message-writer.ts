@@ -6,6 +6,7 @@
 import type { Socket } from 'node:net'
 import { Failure } from '../base/failure.ts'
 import type { Maildrop } from '../mail/maildrop/maildrop.ts'
+import type { Pop3Outcome } from '../protocol/pop3/actions.ts'
 import { DotStuffer } from '../protocol/wire/dot-stuffing.ts'
 import { TopCutter } from '../protocol/wire/top-cutter.ts'
 import type { StoredMessage } from '../storage/messages.ts'
@@ -15,7 +16,14 @@ interface Retrieval {
   header: Buffer
   /** TOP: lines of the body; undefined: RETR, the whole message. */
   bodyLines: number | undefined
+  /** Header fields beyond ASCII are refused. */
+  isAsciiOnly: boolean
 }
+
+type Written = Extract<Pop3Outcome, { kind: 'retrieved' | 'unavailable' }>
+
+const RETRIEVED: Written = { kind: 'retrieved' }
+const NEEDS_UTF8: Written = { kind: 'unavailable', reason: 'needs-utf8' }
 
 export class MessageWriter {
   /** Totals of this connection, for the log. */
@@ -37,13 +45,14 @@ export class MessageWriter {
   }
 
   /**
-   * @returns false, with nothing written, if the message is not whole in memory
+   * @returns undefined, with nothing written, if the message is not whole in memory
    * @throws {Failure} MESSAGE_DAMAGED, nothing written
    */
-  writeAtOnce(message: StoredMessage, retrieval: Retrieval): boolean {
+  writeAtOnce(message: StoredMessage, retrieval: Retrieval): Written | undefined {
     checkOctets(message, retrieval)
     const { prefix, firstChunk: body } = message
-    if (body === undefined) return false
+    if (body === undefined) return undefined
+    if (retrieval.isAsciiOnly && !isHeaderAscii([prefix, body])) return NEEDS_UTF8
     const parts = [retrieval.header]
     const stuffer = new DotStuffer()
     for (const piece of cut(retrieval.bodyLines, [prefix, body])) parts.push(...stuffer.push(piece))
@@ -52,17 +61,19 @@ export class MessageWriter {
     this.#socket.write(reply)
     this.messageCount++
     this.octets += reply.length
-    return true
+    return RETRIEVED
   }
 
   /**
    * @throws {Failure} before anything was written if the first octets cannot be had; after it (see
    *   isInMessage) on any fault
    */
-  async write(maildrop: Maildrop, message: StoredMessage, retrieval: Retrieval): Promise<void> {
-    if (this.writeAtOnce(message, retrieval)) return
+  async write(maildrop: Maildrop, message: StoredMessage, retrieval: Retrieval): Promise<Written> {
+    const written = this.writeAtOnce(message, retrieval)
+    if (written !== undefined) return written
     let next = maildrop.readChunk(message, 0)
     let chunk = await next
+    if (retrieval.isAsciiOnly && !isHeaderAscii([message.prefix, chunk])) return NEEDS_UTF8
     const cutter =
       retrieval.bodyLines === undefined ? undefined : new TopCutter(retrieval.bodyLines)
     const isCutOff = () => cutter?.isDone === true
@@ -86,6 +97,7 @@ export class MessageWriter {
     await this.#send([stuffer.finish()])
     this.isInMessage = false
     this.messageCount++
+    return RETRIEVED
   }
 
   async #send(parts: readonly Buffer[]): Promise<void> {
@@ -117,6 +129,14 @@ function cut(bodyLines: number | undefined, parts: Buffer[]): Buffer[] {
   if (bodyLines === undefined) return parts
   const cutter = new TopCutter(bodyLines)
   return parts.flatMap((part) => cutter.push(part))
+}
+
+/**
+ * Whether the header section is ASCII, as far as it lies in the prefix and the first chunk: of a
+ * longer one (256 KiB) the rest is not looked at.
+ */
+function isHeaderAscii(parts: Buffer[]): boolean {
+  return cut(0, parts).every((piece) => piece.every((octet) => octet < 0x80))
 }
 
 function push(stuffer: DotStuffer, cutter: TopCutter | undefined, chunk: Buffer): Buffer[] {

@@ -1,23 +1,28 @@
 /**
- * The POP3 front door of one worker: accepts connections, gives each its session with what is true
- * for it (greeting, whether passwords may be sent in the clear), and its pump.
+ * The POP3 front door of one worker: the plain port, where STLS may follow, and the port of POP3S.
+ * Both share the limits and lead to the same sessions.
  */
-import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
-import type { Log } from '../base/log.ts'
-import { isLoopback, type ListenAddress } from '../base/network.ts'
-import type { Settings } from '../base/settings.ts'
-import { Pop3Session } from '../protocol/pop3/session.ts'
-import { clientOf, Pop3Connection, type Pop3ConnectionContext } from './connection.ts'
+import type { ListenAddress, Networks } from '../base/network.ts'
+import { Arrival, type ArrivalContext } from './arrival.ts'
+import type { Pop3ConnectionContext } from './connection.ts'
+import { type ConnectionLimits, Places } from './connection-limits.ts'
 import { Listener } from './listener.ts'
+import { PACE_RULES, type PaceRules } from './pace.ts'
+import type { Pop3Offer } from './pop3-parameters.ts'
 
-export interface Pop3ServerOptions extends Pop3ConnectionContext {
-  log: Log
+export interface Pop3ServerOptions
+  extends Omit<Pop3ConnectionContext, 'sessionPlaces'>,
+    Omit<Pop3Offer, 'isTlsReady'> {
   addresses: readonly ListenAddress[]
-  hostname: string
-  plaintextAuth: Settings['POPGRES_PLAINTEXT_AUTH']
-  /** Whether a key and some user make APOP work; asked at each greeting. */
-  isApopOffered: () => boolean
+  /** RFC 8314: TLS from the first octet. */
+  tlsAddresses: readonly ListenAddress[]
+  /** Load balancers, who must begin with a PROXY header. */
+  proxyNetworks: Networks
+  limits: ConnectionLimits
+  /** What differs from PACE_RULES. */
+  pace?: Partial<PaceRules>
+  keepAliveMs?: number
 }
 
 /** A protocol server of a worker, POP3 or LMTP. */
@@ -28,30 +33,33 @@ export interface RunningServer {
   stop(graceMs: number): Promise<void>
 }
 
-export async function startPop3Server(options: Pop3ServerOptions): Promise<RunningServer> {
-  const listener = new Listener((socket) => {
-    const session = new Pop3Session({
-      hostname: options.hostname,
-      apopTimestamp: options.isApopOffered() ? makeTimestamp(options.hostname) : undefined,
-      isPlaintextAllowed: isPlaintextAllowed(options.plaintextAuth, socket),
-      implementation: 'Popgres',
-    })
-    return new Pop3Connection(socket, session, options, options.log)
-  })
-  const addresses = await listener.open(options.addresses)
-  return { addresses, stop: (graceMs) => listener.close(graceMs) }
+export interface RunningPop3Server extends RunningServer {
+  readonly tlsAddresses: readonly string[]
 }
 
-/**
- * RFC 1939 §7: different at each greeting, in the form of an RFC 5322 msg-id. Random, because an
- * attacker who foresees it can prepare collisions of MD5.
- */
-function makeTimestamp(hostname: string): string {
-  return `<${process.pid}.${Date.now()}.${randomBytes(12).toString('hex')}@${hostname}>`
-}
-
-function isPlaintextAllowed(setting: Settings['POPGRES_PLAINTEXT_AUTH'], socket: Socket): boolean {
-  if (setting !== 'loopback') return setting === 'always'
-  const client = clientOf(socket)
-  return client === 'local' || isLoopback(client)
+export async function startPop3Server(options: Pop3ServerOptions): Promise<RunningPop3Server> {
+  const { door, limits, keepAliveMs } = options
+  const context: ArrivalContext = {
+    ...options,
+    offer: { ...options, isTlsReady: () => door?.isReady === true },
+    paceRules: { ...PACE_RULES, ...options.pace },
+    connectionPlaces: new Places(limits.connections),
+    networkPlaces: new Places(limits.connectionsPerNetwork),
+    sessionPlaces: new Places(limits.sessionsPerDomain),
+  }
+  const listen = (isTlsFirst: boolean) =>
+    new Listener((socket: Socket) => new Arrival(socket, isTlsFirst, context), keepAliveMs)
+  const plain = listen(false)
+  const encrypted = listen(true)
+  const [addresses, tlsAddresses] = await Promise.all([
+    plain.open(options.addresses),
+    encrypted.open(options.tlsAddresses),
+  ])
+  return {
+    addresses,
+    tlsAddresses,
+    stop: async (graceMs) => {
+      await Promise.all([plain.close(graceMs), encrypted.close(graceMs)])
+    },
+  }
 }

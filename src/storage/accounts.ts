@@ -2,8 +2,33 @@
  * Who an address belongs to, for a login and for a delivery. Names compare in any case (ASCII); the
  * credential itself is verified in mail/auth.
  */
-import type { Database, Statement } from './database.ts'
-import { decodeBoolean, decodeInt4, decodeInt8, decodeText, present } from './decode.ts'
+import { assert } from '../base/assert.ts'
+import type { Database, Statement } from './postgres/database.ts'
+import {
+  decodeBoolean,
+  decodeInt4,
+  decodeInt8,
+  decodeText,
+  decodeUuid,
+  present,
+} from './postgres/decode.ts'
+import type { RawRow } from './postgres/raw-connection.ts'
+import {
+  decodeThrottles,
+  IS_KNOWN_NETWORK_SQL,
+  IS_NETWORK_NOTED_SQL,
+  type ThrottleCounts,
+  throttlesSql,
+} from './throttles.ts'
+
+/** An app password that may be used now, from where the peer is. */
+export interface AppPassword {
+  credentialId: string
+  /** SHA-256 of the secret. */
+  digest: Buffer
+  /** last_used_at is less than an hour old, so it need not be written. */
+  isUseRecorded: boolean
+}
 
 /** Everything a login needs to know of an account. */
 export interface LoginAccount {
@@ -14,10 +39,25 @@ export interface LoginAccount {
   passwordHash: string | undefined
   /** encrypted, see mail/auth/apop-secret.ts */
   apopSecret: Buffer | undefined
+  /** encrypted, see mail/auth/proofs/scram.ts */
+  scramKeys: Buffer | undefined
+  /** false: only app passwords, certificates and tokens open the maildrop */
+  isMainPasswordAllowed: boolean
+  appPasswords: AppPassword[]
   /** the user or the whole domain */
   isSuspended: boolean
   /** changes when a credential changes; only ever compared */
   fingerprint: string
+  /** seconds between logins; 0: no delay */
+  loginDelaySeconds: number
+  /** undefined: never */
+  expireDays: number | undefined
+  /** what a login meets while the maildrop is open elsewhere */
+  secondLogin: 'refuse' | 'wait' | 'take-over'
+  /** the user logged in from the peer's network lately */
+  isKnownNetwork: boolean
+  /** and that is written down well enough for today */
+  isNetworkNoted: boolean
 }
 
 export interface Recipient {
@@ -30,22 +70,49 @@ export interface Recipient {
 
 /**
  * SQL: the fingerprint of the row `u` of users. 64 bits of a hash, as decimal text: not secret, and
- * enough to notice a change; the credential is not proved by it.
+ * enough to notice a change; the credential is not proved by it. Of apop_secret only the nonce is
+ * in it: that is fresh for each secret, and stays when the same one is sealed under another key
+ * (Keyring.reseal), which must end no session. Derived SCRAM keys are no change either.
  */
 export const FINGERPRINT_SQL = `hashtextextended(coalesce(u.password_hash, '') || '/' ||
-    coalesce(encode(u.apop_secret, 'hex'), ''), 0)::text`
+    coalesce(encode(substring(u.apop_secret from 5 for 12), 'hex'), 'none') || '/' ||
+    u.main_password_allowed, 0)::text`
 
 // collate "C": the index's, so that case is ASCII's in every locale.
 const ADDRESS_MATCHES = `d.name = lower($1::text collate "C")
     and lower(u.local_part) = lower($2::text collate "C")`
 
-// By name, so it cannot name domain_id first: the one place where an address becomes ids.
+/**
+ * SQL: whether the row `c` of credentials may be used now, from the address in `parameter` (null: a
+ * Unix socket, which is in no network).
+ */
+export const isUsableSql = (parameter: string): string =>
+  `(c.expires_at is null or c.expires_at > now())
+      and (c.networks is null or coalesce(${parameter}::inet <<= any (c.networks), false))`
+
+/** SQL: whether the last use of the row `c` of credentials is told well enough. */
+export const USE_IS_RECORDED_SQL = `coalesce(c.last_used_at > now() - interval '1 hour', false)`
+
+// By name, so it cannot name domain_id first: the one place where an address becomes ids. One row
+// comes back for an unknown user too. App passwords are packed: 16 octets of id, 32 of digest, 1.
 export const LOGIN_ACCOUNT: Statement = {
   name: 'login-account',
-  text: `select d.domain_id, u.user_id, d.name, u.local_part, u.password_hash, u.apop_secret,
-    u.suspended or d.suspended, ${FINGERPRINT_SQL}
-  from domains d join users u on u.domain_id = d.domain_id
-  where ${ADDRESS_MATCHES}`,
+  text: `select ${throttlesSql('$5')}, a.*
+  from (select) one left join lateral (
+    select d.domain_id, u.user_id, d.name, u.local_part, u.password_hash, u.apop_secret,
+      u.suspended or d.suspended, ${FINGERPRINT_SQL}, u.main_password_allowed, u.scram_keys,
+      coalesce(u.login_delay_seconds, d.login_delay_seconds),
+      coalesce(u.expire_days, d.expire_days), d.second_login,
+      ${IS_KNOWN_NETWORK_SQL}, ${IS_NETWORK_NOTED_SQL},
+      (select string_agg(
+          uuid_send(c.credential_id) || c.digest || boolsend(${USE_IS_RECORDED_SQL}), '')
+        from credentials c where c.domain_id = d.domain_id and c.user_id = u.user_id
+          and c.kind = 'app-password' and ${isUsableSql('$3')})
+    from domains d join users u on u.domain_id = d.domain_id
+      left join known_networks k on k.domain_id = d.domain_id and k.user_id = u.user_id
+        and k.network = $4::text
+    where ${ADDRESS_MATCHES}
+  ) a on true`,
 }
 
 export const RECIPIENT: Statement = {
@@ -59,9 +126,15 @@ export const RECIPIENT: Statement = {
 
 export const PASSWORD_HASH: Statement = {
   name: 'password-hash',
-  text: `update users u set password_hash = $4::text
+  text: `update users u set password_hash = $4::text, scram_keys = null
   where u.domain_id = $1 and u.user_id = $2 and u.password_hash = $3::text
   returning ${FINGERPRINT_SQL}`,
+}
+
+export const SCRAM_KEYS: Statement = {
+  name: 'scram-keys',
+  text: `update users u set scram_keys = $4::bytea
+  where u.domain_id = $1 and u.user_id = $2 and u.password_hash = $3::text`,
 }
 
 export const APOP_USER: Statement = {
@@ -69,16 +142,62 @@ export const APOP_USER: Statement = {
   text: 'select exists (select from users where apop_secret is not null)',
 }
 
-/** @returns undefined if there is no such user */
+export const SCRAM_USE: Statement = {
+  name: 'scram-use',
+  text: `select exists (select from users where scram_keys is not null),
+    not exists (
+      select from users
+      where password_hash is not null and scram_keys is null and main_password_allowed)
+    and not exists (select from credentials where kind = 'app-password')`,
+}
+
+/** An address, and from where it is asked for. */
+export interface LoginQuestion {
+  domainName: string
+  localPart: string
+  /** an IP address; undefined: a Unix socket */
+  client: string | undefined
+  /** as known_networks has it, see mail/auth/source.ts */
+  network: string
+  /** of mail/auth/throttle.ts */
+  throttleKeys: readonly string[]
+}
+
+export interface LoginLookup {
+  /** undefined: there is no such user */
+  account: LoginAccount | undefined
+  throttles: ThrottleCounts
+}
+
+/** One statement, whether there is such a user or not. */
+export async function lookUpLogin(db: Database, question: LoginQuestion): Promise<LoginLookup> {
+  const { domainName, localPart, client, network, throttleKeys } = question
+  assert(!hasNul(domainName) && !hasNul(localPart), 'what is looked up can be an address')
+  const values = [domainName, localPart, client ?? null, network, throttleKeys]
+  const [row] = await db.hot(LOGIN_ACCOUNT, values)
+  assert(row !== undefined, 'a row comes back for an unknown user too')
+  const [throttles, ...account] = row
+  return {
+    account: account[0] ? toAccount(account) : undefined,
+    throttles: decodeThrottles(throttles),
+  }
+}
+
+/** As a peer on a Unix socket. @returns undefined if there is no such user */
 export async function selectLoginAccount(
   db: Database,
   domainName: string,
   localPart: string,
 ): Promise<LoginAccount | undefined> {
   if (hasNul(domainName) || hasNul(localPart)) return undefined
-  const [row] = await db.hot(LOGIN_ACCOUNT, [domainName, localPart])
-  if (row === undefined) return undefined
-  const [, , , , passwordHash, apopSecret] = row
+  const nowhere = { client: undefined, network: '', throttleKeys: [] }
+  return (await lookUpLogin(db, { domainName, localPart, ...nowhere })).account
+}
+
+function toAccount(row: RawRow): LoginAccount {
+  const [, , , , passwordHash, apopSecret, , , , scramKeys, , expireDays] = row
+  const appPasswords = row[15]
+  const days = expireDays ? decodeInt4(expireDays) : 0
   return {
     domainId: decodeInt4(present(row, 0)),
     userId: decodeInt8(present(row, 1)),
@@ -88,7 +207,30 @@ export async function selectLoginAccount(
     apopSecret: apopSecret ? Buffer.from(apopSecret) : undefined,
     isSuspended: decodeBoolean(present(row, 6)),
     fingerprint: decodeText(present(row, 7)),
+    isMainPasswordAllowed: decodeBoolean(present(row, 8)),
+    scramKeys: scramKeys ? Buffer.from(scramKeys) : undefined,
+    loginDelaySeconds: decodeInt4(present(row, 10)),
+    expireDays: days === 0 ? undefined : days,
+    secondLogin: decodeText(present(row, 12)) as LoginAccount['secondLogin'],
+    isKnownNetwork: decodeBoolean(present(row, 13)),
+    isNetworkNoted: decodeBoolean(present(row, 14)),
+    appPasswords: appPasswords ? unpackAppPasswords(appPasswords) : [],
   }
+}
+
+const PACKED_OCTETS = 16 + 32 + 1
+
+function unpackAppPasswords(packed: Buffer): AppPassword[] {
+  const count = packed.length / PACKED_OCTETS
+  assert(Number.isInteger(count), 'app passwords are packed whole')
+  return Array.from({ length: count }, (_, index) => {
+    const at = index * PACKED_OCTETS
+    return {
+      credentialId: decodeUuid(packed.subarray(at, at + 16)),
+      digest: Buffer.from(packed.subarray(at + 16, at + 48)),
+      isUseRecorded: packed[at + 48] === 1,
+    }
+  })
 }
 
 /**
@@ -104,6 +246,27 @@ export async function updatePasswordHash(
 ): Promise<string | undefined> {
   const [row] = await db.hotOrBulk(PASSWORD_HASH, [domainId, userId, oldHash, newHash])
   return row && decodeText(present(row, 0))
+}
+
+/** Keeps keys that were derived from the password of `passwordHash`, if that is still the one. */
+export async function updateScramKeys(
+  db: Database,
+  domainId: number,
+  userId: number,
+  passwordHash: string,
+  scramKeys: Buffer,
+): Promise<void> {
+  await db.hotOrBulk(SCRAM_KEYS, [domainId, userId, passwordHash, scramKeys])
+}
+
+/**
+ * For whom SCRAM works, in all domains: for nobody, for some, or for every password that there is.
+ * A client that prefers SCRAM often tries nothing else, so some are not enough to offer it to all.
+ */
+export async function selectScramUse(db: Database): Promise<'none' | 'some' | 'all'> {
+  const [row = []] = await db.hot(SCRAM_USE, [])
+  if (!decodeBoolean(present(row, 0))) return 'none'
+  return decodeBoolean(present(row, 1)) ? 'all' : 'some'
 }
 
 /** Whether any user of any domain may log in by APOP: only then the greeting offers it. */

@@ -4,8 +4,8 @@
  * takes it after a day.
  */
 import { assert } from '../base/assert.ts'
-import type { Database, Statement } from './database.ts'
-import { present } from './decode.ts'
+import type { Database, Statement } from './postgres/database.ts'
+import { present } from './postgres/decode.ts'
 
 /** Of every chunk but a body's last. Measured: larger ones cost memory and gain no speed. */
 export const CHUNK_OCTETS = 262_144

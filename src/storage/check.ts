@@ -7,7 +7,7 @@
  * transaction that locks the maildrop first and looks again.
  */
 import { type Kysely, sql } from 'kysely'
-import type { Database } from './database.ts'
+import type { Database } from './postgres/database.ts'
 import type { Tables } from './schema.ts'
 
 type FindingKind =

@@ -7,11 +7,11 @@
 import { assert } from '../base/assert.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import { CHUNK_OCTETS } from './bodies.ts'
-import type { Database, Statement } from './database.ts'
-import { decodeBoolean, decodeInt4, decodeInt8, encodeNumbers, present } from './decode.ts'
 import { MAKE_MAILDROPS } from './leases.ts'
-import type { RawRow } from './raw-connection.ts'
-import { constraintOf, sqlStateOf } from './sqlstate.ts'
+import type { Database, Statement } from './postgres/database.ts'
+import { decodeBoolean, decodeInt4, decodeInt8, encodeNumbers, present } from './postgres/decode.ts'
+import type { RawRow } from './postgres/raw-connection.ts'
+import { constraintOf, sqlStateOf } from './postgres/sqlstate.ts'
 
 export interface DeliveryRecipient {
   userId: number

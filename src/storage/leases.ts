@@ -5,9 +5,9 @@
  */
 import { isFailure } from '../base/failure.ts'
 import { FINGERPRINT_SQL } from './accounts.ts'
-import type { Database, Statement } from './database.ts'
-import { decodeBoolean, decodeInt4, decodeInt8, encodeNumbers, present } from './decode.ts'
-import type { RawRow } from './raw-connection.ts'
+import type { Database, Statement } from './postgres/database.ts'
+import { decodeBoolean, decodeInt4, decodeInt8, encodeNumbers, present } from './postgres/decode.ts'
+import type { RawRow } from './postgres/raw-connection.ts'
 
 /** The maildrop as a login finds it. The snapshot is what has a uid below `nextUid`. */
 export interface Counters {
@@ -33,6 +33,8 @@ export interface LeaseRequest extends Lease {
   deadNodeIds: readonly string[]
   /** of the account that was verified */
   fingerprint: string
+  /** the app password or certificate that was verified; undefined: the user's own credentials */
+  credentialId?: string | undefined
   /** address of the peer, for operators */
   client: string
 }
@@ -42,16 +44,23 @@ export type LeaseOutcome =
   | { kind: 'in-use' }
   | { kind: 'credential-changed' }
 
+/** SQL: the credential still stands that `credential` (a parameter, null: none) names. */
+const credentialStands = (credential: string): string => `(${credential}::uuid is null or exists (
+      select from credentials c
+      where c.domain_id = $1 and c.user_id = $2 and c.credential_id = ${credential}::uuid))`
+
 export const ACQUIRE: Statement = {
   name: 'lease-acquire',
-  text: `insert into sessions as s (domain_id, user_id, session_id, node_id, client, since)
-  select u.domain_id, u.user_id, $3::uuid, $4::uuid, $7::text, now()
+  text: `insert into sessions as s (domain_id, user_id, session_id, node_id, client, since,
+    credential_id)
+  select u.domain_id, u.user_id, $3::uuid, $4::uuid, $7::text, now(), $8::uuid
   from users u join domains d on d.domain_id = u.domain_id
   where u.domain_id = $1 and d.domain_id = $1 and u.user_id = $2
     and not u.suspended and not d.suspended and ${FINGERPRINT_SQL} = $6
+    and ${credentialStands('$8')}
   on conflict (domain_id, user_id) do update
     set session_id = excluded.session_id, node_id = excluded.node_id, client = excluded.client,
-      since = excluded.since
+      since = excluded.since, credential_id = excluded.credential_id, wanted_at = null
     where s.node_id = any ($5::uuid[])
   returning 1`,
 }
@@ -78,7 +87,30 @@ export const CREDENTIAL_STANDS: Statement = {
   text: `select exists (
     select from users u join domains d on d.domain_id = u.domain_id
     where u.domain_id = $1 and d.domain_id = $1 and u.user_id = $2
-      and not u.suspended and not d.suspended and ${FINGERPRINT_SQL} = $3)`,
+      and not u.suspended and not d.suspended and ${FINGERPRINT_SQL} = $3
+      and ${credentialStands('$4')})`,
+}
+
+// Says to the node that holds the lease that somebody waits; it looks at its next heartbeat.
+export const WANT: Statement = {
+  name: 'lease-want',
+  text: 'update sessions set wanted_at = now() where domain_id = $1 and user_id = $2',
+}
+
+// Refused while the last login is younger than the delay: no row comes back.
+export const NOTE_LOGIN: Statement = {
+  name: 'lease-note-login',
+  text: `insert into last_logins as l (domain_id, user_id, logged_in_at)
+  values ($1, $2, now())
+  on conflict (domain_id, user_id) do update set logged_in_at = excluded.logged_in_at
+    where l.logged_in_at <= now() - make_interval(secs => $3)
+  returning 1`,
+}
+
+// Of all domains: a LOGIN-DELAY is at most a day.
+export const SWEEP_LAST_LOGINS: Statement = {
+  name: 'last-logins-sweep',
+  text: `delete from last_logins where logged_in_at <= now() - interval '1 day'`,
 }
 
 export const RELEASE: Statement = {
@@ -134,7 +166,8 @@ const HOT_DELETES_MAX = 200
 export async function acquireLease(db: Database, request: LeaseRequest): Promise<LeaseOutcome> {
   const { domainId, userId, sessionId, nodeId, deadNodeIds, fingerprint, client } = request
   const dead = `{${deadNodeIds.join(',')}}`
-  const values = [domainId, userId, sessionId, nodeId, dead, fingerprint, client]
+  const credentialId = request.credentialId ?? null
+  const values = [domainId, userId, sessionId, nodeId, dead, fingerprint, client, credentialId]
   // Called for in one tick: sent together, carried out in this order.
   const [lease, counters] = await Promise.allSettled([
     db.hot(ACQUIRE, values),
@@ -151,6 +184,35 @@ export async function acquireLease(db: Database, request: LeaseRequest): Promise
     kind: 'acquired',
     counters: row ? decodeCounters(row) : await makeMaildrop(db, domainId, userId),
   }
+}
+
+/** Asks whoever has the maildrop to give it up if its session is idle; to be said now and then. */
+export async function wantLease(db: Database, domainId: number, userId: number): Promise<void> {
+  try {
+    await db.hot(WANT, [domainId, userId])
+  } catch (error) {
+    // Somebody has the row locked, and perhaps gives it back: the next attempt will see.
+    if (!isFailure(error, 'STORAGE_CONFLICT')) throw error
+  }
+}
+
+/**
+ * LOGIN-DELAY (RFC 2449 §6.5), for users who have one: notes that the user logs in now.
+ * @returns false: the last login is younger than `delaySeconds`, and stays noted
+ */
+export async function noteLogin(
+  db: Database,
+  domainId: number,
+  userId: number,
+  delaySeconds: number,
+): Promise<boolean> {
+  const rows = await db.hotOrBulk(NOTE_LOGIN, [domainId, userId, delaySeconds])
+  return rows.length === 1
+}
+
+/** Logins that no LOGIN-DELAY asks for any more. */
+export async function sweepLastLogins(db: Database): Promise<void> {
+  await db.bulk(SWEEP_LAST_LOGINS, [])
 }
 
 /** @returns false: the lease was no longer ours */
@@ -197,8 +259,9 @@ export async function resolveCommit(
 }
 
 async function explainRefusal(db: Database, request: LeaseRequest): Promise<LeaseOutcome> {
-  const { domainId, userId, fingerprint } = request
-  const [row] = await db.hot(CREDENTIAL_STANDS, [domainId, userId, fingerprint])
+  const { domainId, userId, fingerprint, credentialId = null } = request
+  const values = [domainId, userId, fingerprint, credentialId]
+  const [row] = await db.hot(CREDENTIAL_STANDS, values)
   const stands = row !== undefined && decodeBoolean(present(row, 0))
   return { kind: stands ? 'in-use' : 'credential-changed' }
 }

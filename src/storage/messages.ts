@@ -4,9 +4,9 @@
  * Messages themselves are read a few at a time; larger bodies follow chunk by chunk (bodies.ts).
  */
 import { CHUNK_OCTETS } from './bodies.ts'
-import type { Database, Statement } from './database.ts'
-import { decodeInt4, decodeUuid, encodeNumbers, present } from './decode.ts'
-import type { RawRow } from './raw-connection.ts'
+import type { Database, Statement } from './postgres/database.ts'
+import { decodeInt4, decodeUuid, encodeNumbers, present } from './postgres/decode.ts'
+import type { RawRow } from './postgres/raw-connection.ts'
 
 export interface StoredMessage {
   uid: number

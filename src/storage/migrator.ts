@@ -9,9 +9,9 @@ import { fileURLToPath } from 'node:url'
 import { type Kysely, type Migration, Migrator, sql } from 'kysely'
 import { Failure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
-import type { Database } from './database.ts'
+import type { Database } from './postgres/database.ts'
+import { toFailure } from './postgres/sqlstate.ts'
 import type { Tables } from './schema.ts'
-import { toFailure } from './sqlstate.ts'
 
 // Two folders up, from src/storage as from dist/storage.
 const MIGRATIONS = new URL('../../migrations/', import.meta.url)

@@ -4,8 +4,8 @@
  * nodes, so they look into sessions of all domains.
  */
 import { FINGERPRINT_SQL } from './accounts.ts'
-import type { Database, Statement } from './database.ts'
-import { decodeBoolean, decodeText, decodeUuid, present } from './decode.ts'
+import type { Database, Statement } from './postgres/database.ts'
+import { decodeBoolean, decodeText, decodeUuid, present } from './postgres/decode.ts'
 
 export interface Node {
   nodeId: string
@@ -19,10 +19,15 @@ export interface NodeSession {
   sessionId: string
   /** differs from the session's own if the credential has changed since */
   fingerprint: string
-  isSuspended: boolean
+  /** suspended, or the app password or certificate that opened it was revoked */
+  isBarred: boolean
+  /** another login waits for the maildrop to become free */
+  isWanted: boolean
 }
 
 const DEAD_AFTER = `interval '30 s'`
+/** Who waits says so every second or so; from who has given up nothing is wanted any more. */
+const WANTED_FOR = `interval '10 s'`
 
 export const INSERT_NODE: Statement = {
   name: 'node-insert',
@@ -73,10 +78,14 @@ export const SWEEP_DEAD_NODES: Statement = {
 
 export const NODE_SESSIONS: Statement = {
   name: 'node-sessions',
-  text: `select s.session_id, ${FINGERPRINT_SQL}, u.suspended or d.suspended
+  text: `select s.session_id, ${FINGERPRINT_SQL},
+    u.suspended or d.suspended or (s.credential_id is not null and c.credential_id is null),
+    coalesce(s.wanted_at > now() - ${WANTED_FOR}, false)
   from sessions s
     join users u on u.domain_id = s.domain_id and u.user_id = s.user_id
     join domains d on d.domain_id = s.domain_id
+    left join credentials c on c.domain_id = s.domain_id and c.user_id = s.user_id
+      and c.credential_id = s.credential_id
   where s.node_id = $1`,
 }
 
@@ -120,7 +129,8 @@ export async function selectNodeSessions(db: Database, nodeId: string): Promise<
   return rows.map((row) => ({
     sessionId: decodeUuid(present(row, 0)),
     fingerprint: decodeText(present(row, 1)),
-    isSuspended: decodeBoolean(present(row, 2)),
+    isBarred: decodeBoolean(present(row, 2)),
+    isWanted: decodeBoolean(present(row, 3)),
   }))
 }
 

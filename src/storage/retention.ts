@@ -1,13 +1,14 @@
 /**
- * What makes room: trash whose days are over, and bodies that no row names. Off the hot path, and
- * safe against deliveries without locks of its own: the foreign keys decide. A body goes only when
- * it is older than a day (a delivery writes the body first and the row last) and each in a
- * statement of its own, so that one that is named after all is skipped alone.
+ * What makes room: messages whose EXPIRE is over, trash whose days are over, and bodies that no row
+ * names. Off the hot path, and safe against deliveries without locks of its own: the foreign keys
+ * decide. A body goes only when it is older than a day (a delivery writes the body first and the
+ * row last) and each in a statement of its own, so that one that is named after all is skipped
+ * alone.
  */
 import { isFailure } from '../base/failure.ts'
-import type { Database, Statement } from './database.ts'
-import { decodeInt4, decodeUuid, present } from './decode.ts'
-import { sqlStateOf } from './sqlstate.ts'
+import type { Database, Statement } from './postgres/database.ts'
+import { decodeInt4, decodeUuid, present } from './postgres/decode.ts'
+import { sqlStateOf } from './postgres/sqlstate.ts'
 
 // Rows that somebody else purges or restores now are left to them.
 export const PURGE_TRASH: Statement = {
@@ -39,9 +40,30 @@ export const DELETE_BODY: Statement = {
   returning 1`,
 }
 
+// A function, as the lease is taken for each maildrop in turn: see migrations/.
+export const EXPIRE_MESSAGES: Statement = {
+  name: 'messages-expire',
+  text: 'select expire_messages($1, $2)',
+}
+
 export const DOMAIN_IDS: Statement = {
   name: 'domain-ids',
   text: 'select domain_id from domains order by domain_id',
+}
+
+/**
+ * EXPIRE (RFC 2449 §6.7): moves messages older than the user's or domain's expire_days to the
+ * trash. Maildrops that are open are left for the next time.
+ * @param limit rows at most
+ * @returns how many were moved; fewer than `limit`: there are no more
+ */
+export async function expireMessages(
+  db: Database,
+  domainId: number,
+  limit: number,
+): Promise<number> {
+  const [row = []] = await db.bulk(EXPIRE_MESSAGES, [domainId, limit])
+  return decodeInt4(present(row, 0))
 }
 
 /**

@@ -10,6 +10,9 @@ export interface Tables {
     name: string
     suspended: Generated<boolean>
     trash_days: Generated<number>
+    login_delay_seconds: Generated<number>
+    expire_days: number | null
+    second_login: Generated<'refuse' | 'wait' | 'take-over'>
     created_at: Generated<Date>
   }
   users: {
@@ -20,8 +23,45 @@ export interface Tables {
     apop_secret: Buffer | null
     suspended: Generated<boolean>
     quota_octets: number | null
+    login_delay_seconds: number | null
+    expire_days: number | null
+    main_password_allowed: Generated<boolean>
+    scram_keys: Buffer | null
     created_at: Generated<Date>
   }
+  credentials: {
+    domain_id: number
+    user_id: number
+    credential_id: Generated<string>
+    kind: 'app-password' | 'certificate'
+    name: string
+    digest: Buffer
+    expires_at: Date | null
+    networks: string[] | null
+    created_at: Generated<Date>
+    last_used_at: Date | null
+  }
+  domain_hosts: { domain_id: number; host_name: string }
+  certificates: {
+    host_name: string
+    chain: string
+    private_key: Buffer
+    updated_at: Generated<Date>
+  }
+  oauth_providers: {
+    domain_id: number
+    issuer: string
+    audience: string | null
+    jwks_uri: string | null
+    introspection_uri: string | null
+    client_id: string | null
+    client_secret: Buffer | null
+    address_claim: Generated<string>
+    scope: string | null
+  }
+  throttles: { key: string; failures: number; recent: Buffer[]; updated_at: Date }
+  known_networks: { domain_id: number; user_id: number; network: string; seen_at: Date }
+  last_logins: { domain_id: number; user_id: number; logged_in_at: Date }
   maildrops: {
     domain_id: number
     user_id: number
@@ -67,6 +107,8 @@ export interface Tables {
     node_id: string
     client: string
     since: Date
+    credential_id: string | null
+    wanted_at: Date | null
   }
   nodes: {
     node_id: string

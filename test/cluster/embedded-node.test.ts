@@ -216,12 +216,14 @@ test.runIf(hasCurl)('the lines that are printed work when they are pasted', asyn
   const node = start()
   await node.addresses()
   const lines = node.stderr.split('\n').filter((line) => /^ {2}(curl|\(printf)/.test(line))
-  expect(lines).toHaveLength(3)
+  expect(lines).toHaveLength(4)
   const paste = (line: string | undefined): string =>
     spawnSync('sh', ['-c', line ?? ''], { encoding: 'utf8' }).stdout
-  const [list, read, deliver] = lines
+  const [list, read, encrypted, deliver] = lines
   const before = paste(list).trim().split('\r\n')
   expect(paste(read)).toMatch(/^Return-Path: .*\r\nSubject: Welcome/s)
+  expect(encrypted).toContain('pop3s://')
+  expect(paste(encrypted)).toBe(paste(read))
   expect(paste(deliver)).toMatch(/\r\n250 2.*\r\n221 /)
   const after = paste(list).trim().split('\r\n')
   expect(after).toHaveLength(before.length + 1)

@@ -8,6 +8,7 @@ import { loginSoon } from '../support/login-soon.ts'
 import { NodeProcess } from '../support/node-process.ts'
 import { Pop3Client } from '../support/pop3-client.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../support/postgres.ts'
+import { servingUrl } from '../support/postgres-setup.ts'
 import { isRunning, processesWith } from '../support/processes.ts'
 
 const PASSWORD = 'a password for workers'
@@ -26,7 +27,7 @@ afterEach(async () => {
 })
 
 function start(env: Record<string, string> = {}): NodeProcess {
-  const node = new NodeProcess({ env: { DATABASE_URL: database.url, ...env } })
+  const node = new NodeProcess({ env: { DATABASE_URL: servingUrl(database.url), ...env } })
   nodes.push(node)
   return node
 }

@@ -2,6 +2,7 @@
  * Reads `.dialog` files: conversations written as RFC 1939 writes them, with the maildrop they
  * need. README.md beside this file describes the format. Pure: text in, values out.
  */
+import { SASL_MECHANISMS, type SaslMechanismName } from '../../src/protocol/pop3/actions.ts'
 
 type Step =
   | { kind: 'client'; octets: Buffer }
@@ -15,11 +16,17 @@ type Step =
   /** Message numbers of the beginning that must be in the maildrop now. */
   | { kind: 'left'; numbers: number[] }
 
-export type EventName = 'drain' | 'idle' | 'lease-lost' | 'deliver' | 'remove'
+const EVENTS = ['drain', 'idle', 'lease-lost', 'deliver', 'remove', 'tls'] as const
+export type EventName = (typeof EVENTS)[number]
 
 interface FixtureMessage {
   content: Buffer
   uniqueId: string | undefined
+}
+
+interface FixturePolicy {
+  loginDelaySeconds: number
+  expireDays: number | undefined
 }
 
 /** `what` failed; `detail` says how, where there are several ways. */
@@ -36,6 +43,17 @@ export interface Fixtures {
   isInUse: boolean
   isPlaintextAllowed: boolean
   isApopOffered: boolean
+  isTlsOffered: boolean
+  /** What the owner allows; some of it works only under TLS. */
+  saslMechanisms: SaslMechanismName[]
+  /** Accepted for the user by OAUTHBEARER and XOAUTH2. */
+  bearerToken: string | undefined
+  /** Whether the client shows a certificate of the user's under TLS. */
+  hasCertificate: boolean
+  isUtf8Asked: boolean
+  /** What is announced before the login; `own` after it, where users differ. */
+  policy: FixturePolicy
+  ownPolicy: FixturePolicy | undefined
   /** Set only where the greeting must have exactly this timestamp. */
   timestamp: string | undefined
   messages: FixtureMessage[]
@@ -47,6 +65,11 @@ export type Ability =
   | 'fixed-timestamp'
   | 'plaintext-refused'
   | 'apop-withheld'
+  | 'certificate'
+  | 'fixed-scram'
+  | 'bearer'
+  | 'policy'
+  | 'utf8-asked'
   | 'suspension'
   | 'in-use'
   | 'unique-ids'
@@ -67,7 +90,8 @@ export interface Dialog {
 export function parseDialogs(fileName: string, text: string): Dialog[] {
   const dialogs: Dialog[] = []
   let dialog: Dialog | undefined
-  for (const [index, line] of text.split('\n').entries()) {
+  for (const [index, written] of text.split('\n').entries()) {
+    const line = encodeBase64(written)
     if (line === '' || line.startsWith('##')) continue
     if (line.startsWith('# ')) {
       dialog = emptyDialog(`${fileName}: ${line.slice(2)}`)
@@ -83,6 +107,13 @@ export function parseDialogs(fileName: string, text: string): Dialog[] {
     }
   }
   return dialogs
+}
+
+/** `{base64 "octets"}` stands for its encoding. */
+function encodeBase64(line: string): string {
+  return line.replace(/\{base64 ((?:"(?:[^"\\]|\\.)*"(?:\*\d+)? ?)+)\}/g, (_, quoted: string) =>
+    parseOctets(quoted).toString('base64'),
+  )
 }
 
 /** One or more quoted strings with \r \n \t \0 \xHH, each perhaps repeated: `"a"*300 "\r\n"`. */
@@ -101,18 +132,34 @@ function unquote(quoted: string): string {
 }
 
 function emptyDialog(name: string): Dialog {
-  const fixtures: Fixtures = {
+  return {
+    name,
+    fixtures: defaultFixtures(),
+    steps: [],
+    abilities: new Set(),
+    isPipelinable: true,
+  }
+}
+
+export function defaultFixtures(): Fixtures {
+  return {
     user: 'mrose',
     password: 'tanstaaf',
     isSuspended: false,
     isInUse: false,
     isPlaintextAllowed: true,
     isApopOffered: true,
+    isTlsOffered: false,
+    saslMechanisms: [],
+    bearerToken: undefined,
+    hasCertificate: false,
+    isUtf8Asked: false,
+    policy: { loginDelaySeconds: 0, expireDays: undefined },
+    ownPolicy: undefined,
     timestamp: undefined,
     messages: [],
     faults: [],
   }
-  return { name, fixtures, steps: [], abilities: new Set(), isPipelinable: true }
 }
 
 function parseStep(dialog: Dialog, line: string): Step {
@@ -145,15 +192,15 @@ function parseStep(dialog: Dialog, line: string): Step {
 
 function parseEvent(dialog: Dialog, text: string): Step {
   const [name = '', ...words] = text.split(' ')
-  if (!['drain', 'idle', 'lease-lost', 'deliver', 'remove'].includes(name)) {
-    throw new Error('unknown event')
-  }
+  const known = EVENTS.find((event) => event === name)
+  if (known === undefined) throw new Error('unknown event')
   dialog.isPipelinable = false
-  dialog.abilities.add(name as EventName)
-  return { kind: 'event', name: name as EventName, argument: words.join(' ') }
+  dialog.abilities.add(known)
+  return { kind: 'event', name: known, argument: words.join(' ') }
 }
 
-function parseFixture({ fixtures, abilities }: Dialog, text: string): void {
+function parseFixture(dialog: Dialog, text: string): void {
+  const { fixtures, abilities } = dialog
   const [what, ...words] = text.split(' ')
   const rest = words.join(' ')
   switch (what) {
@@ -178,12 +225,40 @@ function parseFixture({ fixtures, abilities }: Dialog, text: string): void {
       fixtures.faults.push({ what: words[0] as Fault['what'], detail: words.slice(1).join(' ') })
       abilities.add('faults')
       break
+    case 'sasl':
+      fixtures.saslMechanisms = SASL_MECHANISMS.filter((name) => words.includes(name))
+      if (fixtures.saslMechanisms.length !== words.length) throw new Error('unknown mechanism')
+      if (rest.includes('SCRAM')) abilities.add('fixed-scram')
+      break
+    case 'user':
+      fixtures.user = rest
+      break
+    case 'bearer':
+      fixtures.bearerToken = parseOctets(rest).toString('latin1')
+      abilities.add('bearer')
+      break
+    case 'policy':
+      fixtures.policy = parsePolicy(rest)
+      abilities.add('policy')
+      break
+    case 'own-policy':
+      fixtures.ownPolicy = parsePolicy(rest)
+      abilities.add('policy')
+      break
     default:
-      parseSwitch(fixtures, abilities, text)
+      parseSwitch(dialog, text)
   }
 }
 
-function parseSwitch(fixtures: Fixtures, abilities: Set<Ability>, text: string): void {
+/** `login-delay=60 expire=30` or `login-delay=0 expire=never` */
+function parsePolicy(text: string): FixturePolicy {
+  const match = /^login-delay=(\d+) expire=(\d+|never)$/.exec(text)
+  if (match === null) throw new Error('`login-delay=N expire=N` expected')
+  const expireDays = match[2] === 'never' ? undefined : Number(match[2])
+  return { loginDelaySeconds: Number(match[1]), expireDays }
+}
+
+function parseSwitch({ fixtures, abilities }: Dialog, text: string): void {
   switch (text) {
     case 'suspended':
       fixtures.isSuspended = true
@@ -200,6 +275,18 @@ function parseSwitch(fixtures: Fixtures, abilities: Set<Ability>, text: string):
     case 'apop withheld':
       fixtures.isApopOffered = false
       abilities.add('apop-withheld')
+      break
+    case 'tls':
+      fixtures.isTlsOffered = true
+      abilities.add('tls')
+      break
+    case 'certificate':
+      fixtures.hasCertificate = true
+      abilities.add('certificate')
+      break
+    case 'utf8 asked':
+      fixtures.isUtf8Asked = true
+      abilities.add('utf8-asked')
       break
     default:
       throw new Error('unknown fixture')

@@ -3,8 +3,15 @@
  * database. It does what the contract of the actions asks of an owner, at once and in one thread;
  * it stands for no server, and nothing about storage is proved with it.
  */
-import { createHash } from 'node:crypto'
-import type { LoginAttempt, Pop3Action, Pop3Outcome } from '../../src/protocol/pop3/actions.ts'
+import { createHash, createHmac, pbkdf2Sync } from 'node:crypto'
+import type {
+  LoginAttempt,
+  LoginRefusal,
+  Pop3Action,
+  Pop3Outcome,
+  Pop3Parameters,
+  SaslMechanismName,
+} from '../../src/protocol/pop3/actions.ts'
 import { Pop3Session } from '../../src/protocol/pop3/session.ts'
 import { DotStuffer } from '../../src/protocol/wire/dot-stuffing.ts'
 import { TopCutter } from '../../src/protocol/wire/top-cutter.ts'
@@ -15,6 +22,13 @@ type Asked = Exclude<Pop3Action, { kind: 'send' | 'close' }>
 type Close = Extract<Pop3Action, { kind: 'close' }>
 
 const TIMESTAMP = '<1896.697170952@dbc.mtview.ca.us>'
+/** Of RFC 7677 §3, so that its example can be spoken word for word. */
+const SCRAM_SALT = {
+  salt: Buffer.from('W22ZaJ0SNY7soEsUEjb6gQ==', 'base64'),
+  iterations: 4096,
+  nonce: '%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0',
+}
+const CHANNEL_BINDING = createHash('sha256').update('dewey').digest()
 /** Uids are not numbers from 1, so that the two cannot be confused unnoticed. */
 const FIRST_UID = 501
 
@@ -23,6 +37,11 @@ export class MemoryPeer implements DialogPeer {
     'fixed-timestamp',
     'plaintext-refused',
     'apop-withheld',
+    'certificate',
+    'fixed-scram',
+    'bearer',
+    'policy',
+    'utf8-asked',
     'suspension',
     'in-use',
     'unique-ids',
@@ -32,6 +51,7 @@ export class MemoryPeer implements DialogPeer {
     'lease-lost',
     'deliver',
     'remove',
+    'tls',
   ])
   readonly #chunkOctets: number
 
@@ -56,6 +76,7 @@ export class MemoryConnection implements DialogConnection {
   readonly #timestamp: string | undefined
   #output: Buffer[] = []
   #isDropped = false
+  #isEncrypted = false
   #nextUid = FIRST_UID
 
   constructor(fixtures: Fixtures, chunkOctets: number) {
@@ -63,13 +84,43 @@ export class MemoryConnection implements DialogConnection {
     this.#chunkOctets = chunkOctets
     for (const { content } of fixtures.messages) this.#deliver(content)
     this.#timestamp = fixtures.isApopOffered ? (fixtures.timestamp ?? TIMESTAMP) : undefined
-    this.session = new Pop3Session({
+    this.session = new Pop3Session(this.#parameters())
+    this.#pump()
+  }
+
+  /** Whether the session waits for a handshake. */
+  get isSecuring(): boolean {
+    return this.asked.at(-1)?.kind === 'start-tls' && !this.#isEncrypted
+  }
+
+  /** The handshake that the session asked for is done. */
+  secure(): void {
+    this.#isEncrypted = true
+    this.session.resume({ kind: 'secured', parameters: this.#parameters() })
+    this.#pump()
+  }
+
+  #parameters(): Pop3Parameters {
+    const isEncrypted = this.#isEncrypted
+    const { isPlaintextAllowed, isTlsOffered, policy, ownPolicy, isUtf8Asked } = this.#fixtures
+    const isProtected = isEncrypted || isPlaintextAllowed
+    const canWork = (mechanism: SaslMechanismName): boolean => {
+      if (mechanism === 'SCRAM-SHA-256') return true
+      if (mechanism === 'SCRAM-SHA-256-PLUS') return isEncrypted
+      return mechanism === 'EXTERNAL' ? isEncrypted && this.#fixtures.hasCertificate : isProtected
+    }
+    return {
       hostname: 'dewey',
       apopTimestamp: this.#timestamp,
-      isPlaintextAllowed: fixtures.isPlaintextAllowed,
+      isPlaintextAllowed: isProtected,
+      isTlsOffered: isTlsOffered && !isEncrypted,
+      saslMechanisms: this.#fixtures.saslMechanisms.filter(canWork),
+      channelBinding: isEncrypted ? CHANNEL_BINDING : undefined,
+      policy,
+      isPolicyByUser: ownPolicy !== undefined,
+      isUtf8Asked,
       implementation: 'Popgres',
-    })
-    this.#pump()
+    }
   }
 
   async write(octets: Buffer): Promise<void> {
@@ -98,6 +149,7 @@ export class MemoryConnection implements DialogConnection {
   async event(name: EventName, argument: string): Promise<void> {
     if (name === 'deliver') this.#deliver(parseOctets(argument))
     else if (name === 'remove') this.#messages.delete(FIRST_UID + Number(argument) - 1)
+    else if (name === 'tls') this.secure()
     else this.session.end(name)
     this.#pump()
   }
@@ -127,15 +179,18 @@ export class MemoryConnection implements DialogConnection {
       else if (action.kind === 'close') this.closeReason = action.reason
       else {
         this.asked.push(action)
+        if (action.kind === 'start-tls') return
         this.session.resume(this.#answer(action))
       }
     }
   }
 
-  #answer(action: Asked): Pop3Outcome {
+  #answer(action: Exclude<Asked, { kind: 'start-tls' }>): Pop3Outcome {
     switch (action.kind) {
       case 'login':
         return this.#logIn(action.attempt)
+      case 'scram-salt':
+        return { kind: 'scram-salt', ...SCRAM_SALT }
       case 'list':
         if (this.#faultOf('list') !== undefined) return { kind: 'unavailable', reason: 'temporary' }
         return this.#list()
@@ -155,9 +210,13 @@ export class MemoryConnection implements DialogConnection {
   }
 
   #logIn(attempt: LoginAttempt): Pop3Outcome {
-    const { user, isSuspended, isInUse, messages } = this.#fixtures
-    if (this.#faultOf('login') !== undefined) return { kind: 'login-refused', reason: 'temporary' }
-    if (attempt.name !== user || !this.#isProof(attempt)) {
+    const { user, isSuspended, isInUse, messages, policy, ownPolicy } = this.#fixtures
+    const fault = this.#faultOf('login')
+    if (fault !== undefined) {
+      return { kind: 'login-refused', reason: (fault || 'temporary') as LoginRefusal }
+    }
+    const isNamed = attempt.name === user || isNameless(attempt)
+    if (!isNamed || !this.#isProof(attempt)) {
       return { kind: 'login-refused', reason: 'bad-credentials' }
     }
     if (isSuspended) return { kind: 'login-refused', reason: 'suspended' }
@@ -169,16 +228,39 @@ export class MemoryConnection implements DialogConnection {
       octets: messages.reduce((sum, { content }) => sum + content.length, 0),
       uidPrefix: '1763850000.',
       hasUniqueIds: this.#uniqueIds().size > 0,
+      policy: ownPolicy ?? policy,
+      serverSignature: attempt.mechanism === 'scram' ? this.#scram(attempt).signature : undefined,
     }
   }
 
   #isProof(attempt: LoginAttempt): boolean {
-    const { password } = this.#fixtures
-    if (attempt.mechanism === 'password') {
-      return attempt.password.reveal().equals(Buffer.from(password, 'utf8'))
+    const { password, bearerToken } = this.#fixtures
+    switch (attempt.mechanism) {
+      case 'password':
+        return attempt.password.reveal().equals(Buffer.from(password, 'utf8'))
+      case 'apop': {
+        const proof = createHash('md5').update(attempt.timestamp).update(password).digest('hex')
+        return attempt.timestamp === this.#timestamp && attempt.digest === proof
+      }
+      case 'scram':
+        return this.#scram(attempt).proof.equals(attempt.clientProof)
+      case 'bearer':
+        return attempt.token.reveal().toString() === bearerToken
+      case 'external':
+        return this.#fixtures.hasCertificate
     }
-    const proof = createHash('md5').update(attempt.timestamp).update(password).digest('hex')
-    return attempt.timestamp === this.#timestamp && attempt.digest === proof
+  }
+
+  /** RFC 5802 §3, from the password itself. */
+  #scram({ authMessage }: { authMessage: string }): { proof: Buffer; signature: Buffer } {
+    const { salt, iterations } = SCRAM_SALT
+    const salted = pbkdf2Sync(this.#fixtures.password, salt, iterations, 32, 'sha256')
+    const hmac = (key: Buffer, text: string) => createHmac('sha256', key).update(text).digest()
+    const clientKey = hmac(salted, 'Client Key')
+    const storedKey = createHash('sha256').update(clientKey).digest()
+    const mask = hmac(storedKey, authMessage)
+    const proof = Buffer.from(clientKey.map((octet, index) => octet ^ (mask[index] as number)))
+    return { proof, signature: hmac(hmac(salted, 'Server Key'), authMessage) }
   }
 
   /** As at login: neither what came later nor what another removed changes the numbers. */
@@ -207,7 +289,8 @@ export class MemoryConnection implements DialogConnection {
     }
     const content = this.#messages.get(action.uid)
     if (content === undefined) return { kind: 'unavailable', reason: 'gone' }
-    const { header, bodyLines } = action
+    const { header, bodyLines, isAsciiOnly } = action
+    if (isAsciiOnly && needsUtf8(content)) return { kind: 'unavailable', reason: 'needs-utf8' }
     this.#output.push(header, ...serializeMessage(content, bodyLines, this.#chunkOctets))
     return { kind: 'retrieved' }
   }
@@ -221,6 +304,17 @@ export class MemoryConnection implements DialogConnection {
     for (const uid of uids) this.#messages.delete(uid)
     return { kind: 'committed' }
   }
+}
+
+/** OAUTHBEARER and EXTERNAL may leave it to the proof to say who it is. */
+function isNameless({ mechanism, name }: LoginAttempt): boolean {
+  return name === '' && (mechanism === 'bearer' || mechanism === 'external')
+}
+
+/** RFC 6856 §2: whether a header field needs UTF8. */
+function needsUtf8(content: Buffer): boolean {
+  const end = content.indexOf('\r\n\r\n')
+  return content.subarray(0, end === -1 ? content.length : end).some((octet) => octet >= 0x80)
 }
 
 /** A message as RETR or TOP sends it, read in chunks of `chunkOctets`. */

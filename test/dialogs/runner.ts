@@ -110,9 +110,9 @@ class Run {
       case 'client':
         return this.#write(this.#fill(step.octets))
       case 'line':
-        return expectEqual(await this.#readLine(), step.text)
+        return expectEqual(utf8(await this.#readLine()), step.text)
       case 'pattern': {
-        const line = await this.#readLine()
+        const line = utf8(await this.#readLine())
         if (!step.pattern.test(line)) throw new Error(`${quote(line)} is not ${step.pattern}`)
         return
       }
@@ -194,9 +194,15 @@ class Run {
     if (this.#isClosed) return
     await this.#write(Buffer.from('NOOP\r\n'))
     const reply = await this.#readLine()
-    if (!/^(\+OK|-ERR log in first)$/.test(reply)) throw new Error(`left over: ${quote(reply)}`)
+    if (!/^(\+OK|-ERR log in first|-ERR zuerst anmelden)$/.test(reply))
+      throw new Error(`left over: ${quote(reply)}`)
     expectEqual(this.#received.toString('latin1'), '')
   }
+}
+
+/** Lines are kept octet by octet; those of the server's own words are UTF-8 (RFC 6856 §3). */
+function utf8(line: string): string {
+  return Buffer.from(line, 'latin1').toString('utf8')
 }
 
 function expectEqual(actual: string, expected: string): void {

@@ -7,18 +7,22 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
 import { openLog } from '../../src/base/log.ts'
 import { Secret } from '../../src/base/secret.ts'
-import { encryptApopSecret } from '../../src/mail/auth/apop-secret.ts'
+import { apopUse } from '../../src/mail/auth/apop-secret.ts'
 import { hashPassword } from '../../src/mail/auth/argon2.ts'
 import { Authenticator } from '../../src/mail/auth/authenticator.ts'
 import { LeaseKeeper } from '../../src/mail/maildrop/lease-keeper.ts'
 import { ReadAheadBudget } from '../../src/mail/maildrop/reader.ts'
 import { type RunningServer, startPop3Server } from '../../src/server/pop3-server.ts'
+import type { TlsDoor } from '../../src/server/tls/door.ts'
 import { CHUNK_OCTETS, insertBody, insertChunk } from '../../src/storage/bodies.ts'
-import type { Database } from '../../src/storage/database.ts'
 import { deliver } from '../../src/storage/deliveries.ts'
-import { addDomain, TEST_SECRET_KEY } from '../support/postgres.ts'
+import type { Database } from '../../src/storage/postgres/database.ts'
+import { TestAuthority } from '../support/certificates.ts'
+import { openDoor, POP3_DEFAULTS } from '../support/pop3-node.ts'
+import { addDomain, TEST_KEYRING } from '../support/postgres.ts'
 import { type Ability, type EventName, type Fixtures, parseOctets } from './dialog.ts'
 import type { DialogConnection, DialogPeer } from './runner.ts'
 
@@ -42,6 +46,7 @@ export class TcpPeer implements DialogPeer {
   readonly #keeper: LeaseKeeper
   readonly #autologoutMs: number
   readonly #hashes = new Map<string, Promise<string>>()
+  #door: TlsDoor | undefined
 
   constructor({ db, autologoutMs }: TcpPeerOptions) {
     this.#db = db
@@ -49,22 +54,28 @@ export class TcpPeer implements DialogPeer {
     this.#keeper = new LeaseKeeper({ db, log, hostname: HOSTNAME, version: '0.0.0' })
     const abilities: Ability[] = ['plaintext-refused', 'apop-withheld', 'suspension', 'in-use']
     abilities.push('unique-ids', 'drain', 'lease-lost', 'deliver', 'remove')
+    abilities.push('tls', 'policy', 'utf8-asked')
     if (autologoutMs !== undefined) abilities.push('idle')
     this.abilities = new Set(abilities)
   }
 
-  start(): Promise<void> {
-    return this.#keeper.start()
+  async start(): Promise<void> {
+    const certificate = await (await TestAuthority.create()).issue([HOSTNAME])
+    this.#door = await openDoor({ db: this.#db, log, keyring: undefined, ...certificate })
+    await this.#keeper.start()
   }
 
-  stop(): Promise<void> {
-    return this.#keeper.stop()
+  async stop(): Promise<void> {
+    this.#door?.close()
+    await this.#keeper.stop()
   }
 
   async open(fixtures: Fixtures): Promise<DialogConnection> {
     const maildrop = await this.#makeMaildrop(fixtures)
     const db = this.#db
+    const { policy, ownPolicy } = fixtures
     const server = await startPop3Server({
+      ...POP3_DEFAULTS,
       db,
       log,
       keeper: this.#keeper,
@@ -72,14 +83,18 @@ export class TcpPeer implements DialogPeer {
         db,
         log,
         defaultDomain: maildrop.domainName,
-        secretKey: TEST_SECRET_KEY,
+        keyring: TEST_KEYRING,
+        failureDelayMs: 0,
       }),
       budget: new ReadAheadBudget(),
-      addresses: [{ host: '127.0.0.1', port: 0 }],
+      door: fixtures.isTlsOffered ? this.#door : undefined,
       hostname: HOSTNAME,
       plaintextAuth: fixtures.isPlaintextAllowed ? 'always' : 'never',
       autologoutMs: this.#autologoutMs,
+      saslMechanisms: fixtures.saslMechanisms,
+      isUtf8Asked: fixtures.isUtf8Asked,
       isApopOffered: () => fixtures.isApopOffered,
+      policy: () => ({ policy, isPolicyByUser: ownPolicy !== undefined }),
     })
     const port = Number(server.addresses[0]?.split(':').at(-1))
     const socket = connect(port, '127.0.0.1')
@@ -91,6 +106,12 @@ export class TcpPeer implements DialogPeer {
     const domainName = `${randomUUID()}.test`
     const domainId = await addDomain(this.#db, domainName)
     const { password, user, isSuspended, messages } = fixtures
+    const { loginDelaySeconds, expireDays } = fixtures.ownPolicy ?? fixtures.policy
+    await this.#db.kysely
+      .updateTable('domains')
+      .set({ login_delay_seconds: loginDelaySeconds, expire_days: expireDays ?? null })
+      .where('domain_id', '=', domainId)
+      .execute()
     const { user_id: userId } = await this.#db.kysely
       .insertInto('users')
       .values({
@@ -101,7 +122,7 @@ export class TcpPeer implements DialogPeer {
       })
       .returning('user_id')
       .executeTakeFirstOrThrow()
-    const secret = encryptApopSecret(TEST_SECRET_KEY, domainId, userId, new Secret(password))
+    const secret = TEST_KEYRING.seal(apopUse(domainId, userId), new Secret(password))
     const update = this.#db.kysely.updateTable('users').set({ apop_secret: secret })
     await update.where('domain_id', '=', domainId).where('user_id', '=', userId).execute()
     const maildrop = new TestMaildrop(this.#db, domainName, domainId, userId, messages.length)
@@ -236,7 +257,7 @@ class TestMaildrop {
 }
 
 class TcpConnection implements DialogConnection {
-  readonly #socket: Socket
+  #socket: Socket
   readonly #server: RunningServer
   readonly #keeper: LeaseKeeper
   readonly #maildrop: TestMaildrop
@@ -250,16 +271,27 @@ class TcpConnection implements DialogConnection {
     this.#server = server
     this.#keeper = keeper
     this.#maildrop = maildrop
-    socket.on('error', () => {}) // 'close' follows
-    socket.on('data', (chunk: Buffer) => {
+    this.#listen()
+  }
+
+  #listen(): void {
+    this.#socket.on('error', () => {}) // 'close' follows
+    this.#socket.on('data', (chunk: Buffer) => {
       this.#received.push(chunk)
-      socket.emit('progress')
+      this.#socket.emit('progress')
     })
     for (const name of ['end', 'close'])
-      socket.on(name, () => {
+      this.#socket.on(name, () => {
         this.#isOver = true
-        socket.emit('progress')
+        this.#socket.emit('progress')
       })
+  }
+
+  async #encrypt(): Promise<void> {
+    this.#socket.removeAllListeners('data')
+    this.#socket = connectTls({ socket: this.#socket, rejectUnauthorized: false })
+    this.#listen()
+    await once(this.#socket, 'secureConnect')
   }
 
   async write(octets: Buffer): Promise<void> {
@@ -279,6 +311,7 @@ class TcpConnection implements DialogConnection {
   async event(name: EventName, argument: string): Promise<void> {
     if (name === 'deliver') await this.#maildrop.add(parseOctets(argument))
     else if (name === 'remove') await this.#maildrop.remove(Number(argument))
+    else if (name === 'tls') await this.#encrypt()
     else if (name === 'drain') this.#stopped = this.#server.stop(STOP_GRACE_MS)
     else if (name === 'lease-lost') {
       await this.#maildrop.kick()

@@ -31,7 +31,13 @@ afterAll(async () => {
 })
 
 /** Which can be told before there is a database. */
-const ARRANGED_ONLY_IN_MEMORY: readonly Ability[] = ['fixed-timestamp', 'faults']
+const ARRANGED_ONLY_IN_MEMORY: readonly Ability[] = [
+  'fixed-timestamp',
+  'fixed-scram',
+  'bearer',
+  'certificate',
+  'faults',
+]
 
 function isForTcp(dialog: Dialog): boolean {
   return !ARRANGED_ONLY_IN_MEMORY.some((ability) => dialog.abilities.has(ability))

@@ -4,7 +4,10 @@
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, it } from 'vitest'
+import type { InteropServer } from './server.ts'
 
 export interface ClientResult {
   /** Exit status; -1 if a signal ended it. */
@@ -57,5 +60,48 @@ export async function runClient(
     status: status ?? -1,
     stdout: Buffer.concat(stdout),
     stderr: Buffer.concat(stderr).toString('utf8'),
+  }
+}
+
+/** A directory of one client's own, gone when the server stops. */
+export function makeHome(server: InteropServer, client: string): string {
+  return mkdtempSync(join(server.directory, `${client}-`))
+}
+
+/** A Maildir that a client delivers into. */
+export class Maildir {
+  readonly path: string
+
+  constructor(home: string) {
+    this.path = join(home, 'Maildir')
+    for (const name of ['cur', 'new', 'tmp']) mkdirSync(join(this.path, name), { recursive: true })
+  }
+
+  /** What has been delivered so far, lines ended by LF. */
+  copies(): Buffer[] {
+    const files = ['cur', 'new'].flatMap((name) => {
+      const directory = join(this.path, name)
+      return readdirSync(directory).map((file) => join(directory, file))
+    })
+    return files.map((file) => readFileSync(file))
+  }
+}
+
+/** A directory that a client delivers into by a shell command. */
+export class CopyFolder {
+  readonly #path: string
+  /** Keeps its standard input as the next copy. */
+  readonly command: string
+
+  constructor(home: string) {
+    this.#path = join(home, 'copies')
+    this.command = `cat > ${this.#path}/$(ls ${this.#path} | wc -l)`
+    mkdirSync(this.#path)
+  }
+
+  /** In the order of delivery. */
+  copies(): Buffer[] {
+    const names = readdirSync(this.#path)
+    return names.map((_, index) => readFileSync(join(this.#path, String(index))))
   }
 }

@@ -2,13 +2,14 @@
  * fetchmail: keeps a list of the unique-ids it has seen; deletes what it handed over; knows a busy
  * maildrop from a wrong password by the response code.
  */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { type ClientResult, describeClients, runClient } from './clients.ts'
+import { type ClientResult, CopyFolder, describeClients, makeHome, runClient } from './clients.ts'
 import { Holder } from './holder.ts'
 import { deliver, expectDelivered, MESSAGES, nameOf } from './messages.ts'
-import { APOP_SECRET, HOST, type InteropServer, PASSWORD, startServer } from './server.ts'
+import { HOST_NAME, type InteropServer, PASSWORD, startServer } from './server.ts'
+import { type Errand, type Outcome, testWaysIn } from './ways-in.ts'
 
 /** fetchmail's exit statuses. */
 const FETCHED = 0
@@ -19,46 +20,59 @@ const LOCK_BUSY = 9
 // CLIENT: fetchmail 6.4 takes the stuffing off body lines, not off header fields.
 const NAMES = [...MESSAGES.keys()].filter((name) => name !== 'dot-field')
 
-interface Account {
+interface Account extends Partial<Errand> {
   address: string
-  protocol?: 'pop3' | 'apop'
-  password?: string
   isKept?: boolean
 }
+
+// CLIENT: fetchmail 6.4 insists on STLS unless it is told that there is none.
+const TLS = { plain: 'sslproto ""', STLS: 'sslproto "auto"', POP3S: 'ssl' }
 
 /** A fetchmail with its own home: configuration, list of unique-ids, and what it fetched. */
 class Fetchmail {
   readonly #home: string
-  readonly #maildir: string
+  readonly #folder: CopyFolder
 
   constructor(server: InteropServer, account: Account) {
-    const { address, protocol = 'pop3', password = PASSWORD, isKept = false } = account
-    this.#home = join(server.directory, `fetchmail-${process.hrtime.bigint()}`)
-    this.#maildir = join(this.#home, 'mail')
-    mkdirSync(this.#maildir, { recursive: true })
+    const { address, password = PASSWORD, isKept = false } = account
+    const { port = server.pop3Port, transport = 'plain', mechanism, caFile = '' } = account
+    const protocol = mechanism === 'APOP' ? 'apop' : 'pop3'
+    this.#home = makeHome(server, 'fetchmail')
+    this.#folder = new CopyFolder(this.#home)
     const lines = [
       'set invisible',
       `set idfile "${join(this.#home, 'ids')}"`,
       `set pidfile "${join(this.#home, 'pid')}"`,
-      `poll ${HOST} service ${server.pop3Port} protocol ${protocol} timeout 30 uidl no dns`,
-      // fetchmail 6.4 insists on STLS unless it is told that there is none.
-      `  auth password user "${address}" password "${password}" sslproto ""`,
+      `poll ${HOST_NAME} service ${port} protocol ${protocol} timeout 30 uidl no dns`,
+      `  auth password user "${address}" password "${password}" ${TLS[transport]}`,
+      `  sslcertck sslcertfile "${caFile}"`,
       `  ${isKept ? 'keep no fetchall' : 'no keep fetchall'} no rewrite no stripcr no mimedecode`,
-      `  mda "cat > '${this.#maildir}'/$(date +%s%N)"`,
+      `  mda "${this.#folder.command}"`,
     ]
     writeFileSync(join(this.#home, 'rc'), `${lines.join('\n')}\n`, { mode: 0o600 })
   }
 
-  run(): Promise<ClientResult> {
+  run(...options: string[]): Promise<ClientResult> {
     const env = { HOME: this.#home, FETCHMAILHOME: this.#home }
-    return runClient('fetchmail', ['--fetchmailrc', join(this.#home, 'rc')], { env })
+    return runClient('fetchmail', ['--fetchmailrc', join(this.#home, 'rc'), ...options], { env })
   }
 
   /** What it has fetched so far, in order. */
   copies(): Buffer[] {
-    const names = readdirSync(this.#maildir).sort()
-    return names.map((name) => readFileSync(join(this.#maildir, name)))
+    return this.#folder.copies()
   }
+}
+
+async function runErrand(errand: Errand): Promise<Outcome> {
+  const fetchmail = new Fetchmail(errand.server, errand)
+  const { status, stdout, stderr } = await fetchmail.run('-v')
+  return { end: endOf(status, stderr), transcript: stdout + stderr, copies: fetchmail.copies() }
+}
+
+function endOf(status: number, told: string): Outcome['end'] {
+  if (status === FETCHED) return 'fetched'
+  if (status === AUTHENTICATION_FAILED) return 'wrong password'
+  return told.includes('certificate verify failed') ? 'untrusted' : 'something else'
 }
 
 describeClients('fetchmail', ['fetchmail', 'swaks'], () => {
@@ -99,17 +113,6 @@ describeClients('fetchmail', ['fetchmail', 'swaks'], () => {
     expect(second.copies()).toEqual([])
   })
 
-  it('logs in by APOP', async () => {
-    const address = await server.addUser('fetchmail-apop')
-    await deliver(server, address, ['plain'])
-    const options = { address, protocol: 'apop' } as const
-    const refused = new Fetchmail(server, { ...options, password: 'wrong' })
-    expect((await refused.run()).status).toBe(AUTHENTICATION_FAILED)
-    const fetchmail = new Fetchmail(server, { ...options, password: APOP_SECRET })
-    expect((await fetchmail.run()).status).toBe(FETCHED)
-    expect(fetchmail.copies().map(nameOf)).toEqual(['plain'])
-  })
-
   it('tells a wrong password from a busy maildrop', async () => {
     const address = await server.addUser('fetchmail-busy')
     await deliver(server, address, ['plain'])
@@ -122,5 +125,18 @@ describeClients('fetchmail', ['fetchmail', 'swaks'], () => {
     await holder.quit()
     expect((await fetchmail.run()).status).toBe(FETCHED)
     expect(fetchmail.copies().map(nameOf)).toEqual(['plain'])
+  })
+
+  testWaysIn({
+    run: runErrand,
+    lineEnd: '\r\n',
+    names: NAMES,
+    cannot: {
+      'STLS APOP': 'fetchmail ignores sslproto with "protocol apop"',
+      PLAIN: 'fetchmail does not have it for POP3',
+      LOGIN: 'fetchmail does not have it for POP3',
+      'SCRAM-SHA-256': 'fetchmail does not have it',
+      'SCRAM-SHA-256-PLUS': 'fetchmail does not have it',
+    },
   })
 })

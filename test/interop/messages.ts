@@ -43,14 +43,14 @@ export const MESSAGES: ReadonlyMap<string, Buffer> = new Map([
   ['seam', dotAtSeam()],
 ])
 
-/** Delivers over LMTP what the name stands for. */
+/** Delivers over LMTP what the names stand for. */
 export async function deliver(
   server: InteropServer,
-  address: string,
+  addresses: string | readonly string[],
   names: Iterable<string> = MESSAGES.keys(),
 ): Promise<void> {
   for (const name of names) {
-    const result = await swaks(server, [address], MESSAGES.get(name) ?? Buffer.alloc(0))
+    const result = await swaks(server, [addresses].flat(), MESSAGES.get(name) ?? Buffer.alloc(0))
     expect(result.stdout.toString() + result.stderr).toContain('250 ')
     expect(result.status).toBe(0)
   }

@@ -4,9 +4,18 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeClients, runClient } from './clients.ts'
 import { Holder } from './holder.ts'
 import { deliver, expectDelivered, MESSAGES } from './messages.ts'
-import { APOP_SECRET, HOST, HOSTNAME, type InteropServer, PASSWORD, startServer } from './server.ts'
+import {
+  APOP_SECRET,
+  HOST,
+  HOST_NAME,
+  HOSTNAME,
+  type InteropServer,
+  PASSWORD,
+  startServer,
+} from './server.ts'
+import { type Errand, type Outcome, testWaysIn } from './ways-in.ts'
 
-const SCRIPT = join(import.meta.dirname, 'poplib_client.py')
+const SCRIPT = join(import.meta.dirname, 'sessions', 'poplib_client.py')
 const NAMES = [...MESSAGES.keys()]
 
 type Command = [method: string, ...args: (string | number)[]]
@@ -17,6 +26,31 @@ interface Answer {
   greeting: string
   results: unknown[]
   error?: string
+}
+
+const octetsOf = (listing: unknown): Buffer => {
+  const lines = (listing as Listing)[1]
+  return Buffer.from(lines.map((line) => `${line}\r\n`).join(''), 'latin1')
+}
+
+async function runErrand(errand: Errand): Promise<Outcome> {
+  const { transport, mechanism, port, address, password, caFile } = errand
+  const proof = mechanism === 'APOP' ? { apop: password } : { password }
+  const numbers = NAMES.map((_, index) => index + 1)
+  const commands = ['retr', 'dele'].flatMap((name) => numbers.map((number) => [name, number]))
+  const way = { host: HOST_NAME, port, transport, ca: caFile }
+  const order = { ...way, user: address, ...proof, commands: [...commands, ['quit']] }
+  const result = await runClient('python3', [SCRIPT], { input: JSON.stringify(order) })
+  if (result.status !== 0) {
+    const isUntrusted = result.stderr.includes('CERTIFICATE_VERIFY_FAILED')
+    const end = isUntrusted ? 'untrusted' : 'something else'
+    return { end, transcript: result.stderr, copies: [] }
+  }
+  const answer: Answer = JSON.parse(result.stdout.toString('utf8'))
+  const { error = '', results } = answer
+  const end = error === '' ? 'fetched' : 'wrong password'
+  if (error !== '') expect(error).toMatch(/^-ERR \[AUTH\]/)
+  return { end, transcript: error, copies: results.slice(0, numbers.length).map(octetsOf) }
 }
 
 describeClients('poplib', ['python3', 'swaks'], () => {
@@ -39,11 +73,6 @@ describeClients('poplib', ['python3', 'swaks'], () => {
     const result = await runClient('python3', [SCRIPT], { input: JSON.stringify(order) })
     expect(result).toMatchObject({ status: 0, stderr: '' })
     return JSON.parse(result.stdout.toString('utf8'))
-  }
-
-  const octetsOf = (listing: unknown): Buffer => {
-    const lines = (listing as Listing)[1]
-    return Buffer.from(lines.map((line) => `${line}\r\n`).join(''), 'latin1')
   }
 
   it('fetches every message as it was delivered; STAT, LIST and UIDL agree', async () => {
@@ -129,5 +158,17 @@ describeClients('poplib', ['python3', 'swaks'], () => {
     await expect
       .poll(async () => (await session(address, [['stat'], ['quit']])).error, { timeout: 10_000 })
       .toBeUndefined()
+  })
+
+  testWaysIn({
+    run: runErrand,
+    lineEnd: '\r\n',
+    isSilent: true,
+    cannot: {
+      PLAIN: 'poplib has no SASL',
+      LOGIN: 'poplib has no SASL',
+      'SCRAM-SHA-256': 'poplib has no SASL',
+      'SCRAM-SHA-256-PLUS': 'poplib has no SASL',
+    },
   })
 })

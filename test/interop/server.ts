@@ -4,19 +4,29 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { addUser, openTestDatabase, TEST_SECRET_KEY_HEX } from '../support/postgres.ts'
+import { addUser } from '../../src/admin/operations/users.ts'
+import { Secret } from '../../src/base/secret.ts'
+import { TestAuthority } from '../support/certificates.ts'
+import {
+  addDomain,
+  openTestDatabase,
+  TEST_KEYRING,
+  TEST_SECRET_KEY_HEX,
+} from '../support/postgres.ts'
 
 const PROJECT = resolve(dirname(fileURLToPath(import.meta.url)), '..', '..')
 const START_DEADLINE_MS = 60_000
 const STOP_DEADLINE_MS = 15_000
 
 export const HOST = '127.0.0.1'
+/** The same by name: the one in the certificate. */
+export const HOST_NAME = 'localhost'
 export const HOSTNAME = 'pop.interop.test'
 export const DOMAIN = 'interop.test'
 export const PASSWORD = 'correct horse 77'
@@ -25,9 +35,13 @@ export const APOP_SECRET = 'tanstaaf-interop'
 
 export interface InteropServer {
   pop3Port: number
+  pop3sPort: number
   lmtpPort: number
   /** A directory for the clients' files, removed at the end. */
   directory: string
+  /** PEM file: the authority that vouches for the server, and one that does not. */
+  caFile: string
+  otherCaFile: string
   /** @returns the address; it has the password, and the APOP secret if the server can do APOP */
   addUser(name: string): Promise<string>
   /** What the server wrote so far, for a test that failed. */
@@ -35,21 +49,41 @@ export interface InteropServer {
   stop(): Promise<void>
 }
 
-/** @param options.hasApop whether the server has a secret key, so that its greeting offers APOP */
-export async function startServer(options: { hasApop: boolean }): Promise<InteropServer> {
+/**
+ * @param options.hasApop whether users have an APOP secret: then the greeting offers it
+ * @param options.hasSasl whether SASL mechanisms are offered; default: yes
+ */
+export async function startServer(options: {
+  hasApop: boolean
+  hasSasl?: boolean
+}): Promise<InteropServer> {
   const database = await openTestDatabase()
   const directory = mkdtempSync(join(tmpdir(), 'popgres-interop-'))
-  const [pop3Port, lmtpPort] = await Promise.all([freePort(), freePort()])
-  if (options.hasApop) await addUser(database.db, `apop@${DOMAIN}`, { apopSecret: APOP_SECRET })
+  const [pop3Port, pop3sPort, lmtpPort] = await Promise.all([freePort(), freePort(), freePort()])
+  const tls = await writeCertificates(directory)
+  const newUser = (name: string): Promise<string> =>
+    addUser(database.db, `${name}@${DOMAIN}`, {
+      password: new Secret(PASSWORD),
+      apopSecret: options.hasApop ? new Secret(APOP_SECRET) : undefined,
+      quotaOctets: undefined,
+      keyring: TEST_KEYRING,
+    })
+  await addDomain(database.db, DOMAIN)
+  // What nobody could use is not offered; and what is, is looked up at the start.
+  await newUser('first')
   const env = {
     ...environment(),
     DATABASE_URL: database.url,
     POPGRES_DATA_DIR: join(directory, 'data'),
     POPGRES_POP3_LISTEN: `${HOST}:${pop3Port}`,
+    POPGRES_POP3S_LISTEN: `${HOST}:${pop3sPort}`,
+    POPGRES_TLS_CERT: tls.certFile,
+    POPGRES_TLS_KEY: tls.keyFile,
     POPGRES_LMTP_LISTEN: `${HOST}:${lmtpPort}`,
     POPGRES_HOSTNAME: HOSTNAME,
     POPGRES_WORKERS: '2',
-    POPGRES_SECRET_KEY: options.hasApop ? TEST_SECRET_KEY_HEX : '',
+    POPGRES_SECRET_KEY: TEST_SECRET_KEY_HEX,
+    ...(options.hasSasl === false && { POPGRES_SASL_MECHANISMS: '' }),
   }
   const main = join(PROJECT, 'dist', 'main.js')
   const child = spawn(process.execPath, [main, 'serve'], { cwd: directory, env })
@@ -68,18 +102,30 @@ export async function startServer(options: { hasApop: boolean }): Promise<Intero
     await stop()
     throw error
   }
+  const { caFile, otherCaFile } = tls
+  const ports = { pop3Port, pop3sPort, lmtpPort }
+  return { ...ports, directory, caFile, otherCaFile, output, stop, addUser: newUser }
+}
+
+/** Made anew at each start, so that nothing in the repository expires. */
+async function writeCertificates(
+  directory: string,
+): Promise<Record<'certFile' | 'keyFile' | 'caFile' | 'otherCaFile', string>> {
+  const [authority, other] = await Promise.all([
+    TestAuthority.create('Interop authority'),
+    TestAuthority.create('Another authority'),
+  ])
+  const { cert, key } = await authority.issue([HOST_NAME])
+  const write = (name: string, pem: string): string => {
+    const file = join(directory, name)
+    writeFileSync(file, pem, { mode: 0o600 })
+    return file
+  }
   return {
-    pop3Port,
-    lmtpPort,
-    directory,
-    output,
-    stop,
-    addUser: async (name) => {
-      const address = `${name}@${DOMAIN}`
-      const apop = options.hasApop ? { apopSecret: APOP_SECRET } : {}
-      await addUser(database.db, address, { password: PASSWORD, ...apop })
-      return address
-    },
+    certFile: write('cert.pem', cert),
+    keyFile: write('key.pem', key),
+    caFile: write('ca.pem', authority.cert),
+    otherCaFile: write('other-ca.pem', other.cert),
   }
 }
 

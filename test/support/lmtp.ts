@@ -5,8 +5,8 @@ import { pino } from 'pino'
 import { type ListenAddress, networks } from '../../src/base/network.ts'
 import { startLmtpServer } from '../../src/server/lmtp-server.ts'
 import { selectChunk } from '../../src/storage/bodies.ts'
-import type { Database } from '../../src/storage/database.ts'
 import { selectMessages } from '../../src/storage/messages.ts'
+import type { Database } from '../../src/storage/postgres/database.ts'
 import { LineClient } from './line-client.ts'
 
 export interface TestLmtp {

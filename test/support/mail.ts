@@ -1,8 +1,8 @@
 /** Puts mail into a maildrop as a delivery does, without the LMTP dialogue around it. */
 import { randomUUID } from 'node:crypto'
 import { CHUNK_OCTETS, insertBody, insertChunk } from '../../src/storage/bodies.ts'
-import type { Database } from '../../src/storage/database.ts'
 import { deliver } from '../../src/storage/deliveries.ts'
+import type { Database } from '../../src/storage/postgres/database.ts'
 
 /** @param content the message as stored: CRLF lines; the same body for all users */
 export async function putMessage(

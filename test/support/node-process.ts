@@ -95,9 +95,9 @@ export class NodeProcess {
 
   /** Listening addresses, once it serves. */
   async addresses(): Promise<{ pop3: string; lmtp: string }> {
-    await this.#until('serving', () => /\n {2}LMTP {2}(.+)\n/.test(this.stderr))
-    const [, pop3 = ''] = /\n {2}POP3 {2}(.+)\n/.exec(this.stderr) ?? []
-    const [, lmtp = ''] = /\n {2}LMTP {2}(.+)\n/.exec(this.stderr) ?? []
+    await this.#until('serving', () => /\n {2}LMTP +(.+)\n/.test(this.stderr))
+    const [, pop3 = ''] = /\n {2}POP3 +(.+)\n/.exec(this.stderr) ?? []
+    const [, lmtp = ''] = /\n {2}LMTP +(.+)\n/.exec(this.stderr) ?? []
     return { pop3, lmtp }
   }
 

@@ -1,22 +1,28 @@
 /**
  * A POP3 client for tests that sees every octet: it waits for what the server says, never for time.
  */
+import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from 'node:tls'
+
+/** A test that looks at certificates says what it trusts; the others trust all. */
+const ANY_CERTIFICATE: ConnectionOptions = { rejectUnauthorized: false, ALPNProtocols: ['pop3'] }
 
 export class Pop3Client {
-  readonly socket: Socket
   /** Resolves when the connection is closed, with whatever was not read. */
   readonly closed: Promise<Buffer>
+  #socket: Socket
   #buffer = Buffer.alloc(0)
   #wake: (() => void) | undefined
   #isClosed = false
+  readonly #receive = (chunk: Buffer): void => {
+    this.#buffer = Buffer.concat([this.#buffer, chunk])
+    this.#wake?.()
+  }
 
   private constructor(socket: Socket) {
-    this.socket = socket
-    socket.on('data', (chunk: Buffer) => {
-      this.#buffer = Buffer.concat([this.#buffer, chunk])
-      this.#wake?.()
-    })
+    this.#socket = socket
+    socket.on('data', this.#receive)
     socket.on('error', () => undefined)
     this.closed = new Promise((resolve) => {
       socket.once('close', () => {
@@ -29,11 +35,41 @@ export class Pop3Client {
 
   /** @param address `host:port`; the greeting is read by `line()` */
   static async connect(address: string): Promise<Pop3Client> {
-    const [host, port] = address.split(':')
-    const socket = connect(Number(port), host)
+    const socket = connect(portOf(address))
     const client = new Pop3Client(socket)
     await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))
     return client
+  }
+
+  /** @param address of a POP3S listener; throws the error of a handshake that fails */
+  static async connectTls(address: string, options: ConnectionOptions = {}): Promise<Pop3Client> {
+    const socket = tlsConnect({ ...portOf(address), ...ANY_CERTIFICATE, ...options })
+    const client = new Pop3Client(socket)
+    await once(socket, 'secureConnect')
+    return client
+  }
+
+  /** As accepted, or the TLS on top of it. */
+  get socket(): Socket {
+    return this.#socket
+  }
+
+  /** Says STLS and does the handshake. Throws the error of one that fails. */
+  async startTls(options: ConnectionOptions = {}): Promise<TLSSocket> {
+    const reply = await this.ask('STLS')
+    if (!reply.startsWith('+OK')) throw new Error(reply)
+    return this.shakeHands(options)
+  }
+
+  /** The handshake after an STLS that was said otherwise. */
+  async shakeHands(options: ConnectionOptions = {}): Promise<TLSSocket> {
+    this.#socket.off('data', this.#receive)
+    const socket = tlsConnect({ socket: this.#socket, ...ANY_CERTIFICATE, ...options })
+    socket.on('data', this.#receive)
+    await once(socket, 'secureConnect')
+    socket.on('error', () => undefined)
+    this.#socket = socket
+    return socket
   }
 
   /** Connected, greeted and logged in. */
@@ -47,7 +83,7 @@ export class Pop3Client {
   }
 
   send(text: string): void {
-    this.socket.write(text, 'latin1')
+    this.#socket.write(text, 'latin1')
   }
 
   /** Sends one command, reads one line. */
@@ -119,4 +155,9 @@ export class Pop3Client {
     this.#buffer = this.#buffer.subarray(octets)
     return taken
   }
+}
+
+function portOf(address: string): { host: string; port: number } {
+  const colon = address.lastIndexOf(':')
+  return { host: address.slice(0, colon), port: Number(address.slice(colon + 1)) }
 }

@@ -1,7 +1,7 @@
 /**
  * Before the tests of a project: one PostgreSQL for all of them, with a migrated template database.
  * It is the embedded one in a temporary directory, or the server that POPGRES_TEST_DATABASE_URL
- * names (any database on it, a role that may create databases).
+ * names (any database on it, a role that may create databases and roles).
  */
 import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -13,8 +13,9 @@ import { Secret } from '../../src/base/secret.ts'
 import { stopOrphan } from '../../src/cli/embedded/postmaster.ts'
 import { isAlive } from '../../src/cli/embedded/processes.ts'
 import { startEmbedded } from '../../src/cli/embedded-postgres.ts'
-import { openDatabase } from '../../src/storage/database.ts'
 import { migrate } from '../../src/storage/migrator.ts'
+import { openDatabase } from '../../src/storage/postgres/database.ts'
+import { grantServing } from '../../src/storage/serving-role.ts'
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -23,6 +24,12 @@ declare module 'vitest' {
     templateName: string
   }
 }
+
+/** What nodes in tests log in as: not the owner of the tables. */
+export const SERVING_ROLE = 'popgres_test_serve'
+const MAKE_SERVING_ROLE = `do $$ begin
+  create role ${SERVING_ROLE} login password '${SERVING_ROLE}';
+exception when duplicate_object then null; end $$`
 
 const PREFIX = 'popgres-test-'
 const log = openLog('error')
@@ -91,6 +98,8 @@ async function makeTemplate(url: string, name: string): Promise<void> {
   })
   try {
     await migrate(db, log)
+    await onServer(url, MAKE_SERVING_ROLE)
+    await grantServing(db, SERVING_ROLE)
   } finally {
     await db.close()
   }
@@ -109,5 +118,13 @@ export async function onServer(url: string, statement: string): Promise<void> {
 export function databaseUrl(serverUrl: string, name: string): string {
   const url = new URL(serverUrl)
   url.pathname = `/${name}`
+  return url.toString()
+}
+
+/** The same database as a node has it. */
+export function servingUrl(ownerUrl: string): string {
+  const url = new URL(ownerUrl)
+  url.username = SERVING_ROLE
+  url.password = SERVING_ROLE
   return url.toString()
 }

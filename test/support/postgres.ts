@@ -4,10 +4,11 @@
  */
 import { randomBytes } from 'node:crypto'
 import { inject } from 'vitest'
+import { Keyring } from '../../src/base/keyring.ts'
 import { Secret } from '../../src/base/secret.ts'
-import { encryptApopSecret } from '../../src/mail/auth/apop-secret.ts'
+import { apopUse } from '../../src/mail/auth/apop-secret.ts'
 import { hashPassword } from '../../src/mail/auth/argon2.ts'
-import { type Database, openDatabase } from '../../src/storage/database.ts'
+import { type Database, openDatabase } from '../../src/storage/postgres/database.ts'
 import { databaseUrl, onServer } from './postgres-setup.ts'
 
 export interface TestDatabase {
@@ -18,7 +19,7 @@ export interface TestDatabase {
 
 /** POPGRES_SECRET_KEY in tests: APOP secrets of `addUser` are encrypted under it. */
 export const TEST_SECRET_KEY_HEX = '7b'.repeat(32)
-export const TEST_SECRET_KEY = new Secret(Buffer.from(TEST_SECRET_KEY_HEX, 'hex'))
+export const TEST_KEYRING = new Keyring([new Secret(Buffer.from(TEST_SECRET_KEY_HEX, 'hex'))])
 
 /** @param isEmpty without the schema: what `popgres migrate` meets first */
 export async function openTestDatabase(isEmpty = false): Promise<TestDatabase> {
@@ -78,7 +79,7 @@ export async function addUser(
     .returning('user_id')
     .executeTakeFirstOrThrow()
   if (apopSecret !== undefined) {
-    const secret = encryptApopSecret(TEST_SECRET_KEY, domainId, userId, new Secret(apopSecret))
+    const secret = TEST_KEYRING.seal(apopUse(domainId, userId), new Secret(apopSecret))
     await db.kysely
       .updateTable('users')
       .set({ apop_secret: secret })

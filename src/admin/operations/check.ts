@@ -3,7 +3,7 @@
  * says of each finding whose maildrop it is.
  */
 import { checkMaildrops, type Finding } from '../../storage/check.ts'
-import type { Database } from '../../storage/database.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 import { type DomainRow, selectDomainList } from '../../storage/tenants/domains.ts'
 import { selectUserList } from '../../storage/tenants/users.ts'
 import { formatAddress } from '../address.ts'

@@ -3,7 +3,7 @@
  * line and by whatever else manages a server: values in, values out, OPERATION_REFUSED with a line
  * that says what to do.
  */
-import type { Database } from '../../storage/database.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 import {
   type DomainCounts,
   type DomainRow,

@@ -5,9 +5,9 @@
  */
 import { Failure } from '../../base/failure.ts'
 import { CHUNK_OCTETS, selectChunk } from '../../storage/bodies.ts'
-import type { Database } from '../../storage/database.ts'
 import { type StoredMessage, selectMessages } from '../../storage/messages.ts'
-import { sqlStateOf } from '../../storage/sqlstate.ts'
+import type { Database } from '../../storage/postgres/database.ts'
+import { sqlStateOf } from '../../storage/postgres/sqlstate.ts'
 import {
   deleteMessageRows,
   selectMessageList,

@@ -2,7 +2,7 @@
  * What an operator does with live sessions. A session ends because its row is deleted, so this
  * works across machines; the client hears of it within one heartbeat of its node.
  */
-import type { Database } from '../../storage/database.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 import { deleteSession, selectSessions } from '../../storage/tenants/sessions.ts'
 import { formatAddress } from '../address.ts'
 import { requireDomain } from './domains.ts'

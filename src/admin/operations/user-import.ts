@@ -4,9 +4,14 @@
  * of one statement; passwords are hashed first, which takes most of the time (argon2id).
  */
 import { Secret } from '../../base/secret.ts'
-import { hashPassword, isUsableArgon2 } from '../../mail/auth/argon2.ts'
-import { isUsableBcrypt } from '../../mail/auth/legacy-hashes.ts'
-import type { Database } from '../../storage/database.ts'
+import { hashPassword } from '../../mail/auth/argon2.ts'
+import {
+  KNOWN_SCHEMES,
+  parseStoredHash,
+  plainPasswordOf,
+  schemeOf,
+} from '../../mail/auth/schemes/scheme.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 import { selectDomain } from '../../storage/tenants/domains.ts'
 import { insertUsers, type NewUser, selectTakenLocalParts } from '../../storage/tenants/users.ts'
 import { type Address, formatAddress, parseAddress } from '../address.ts'
@@ -192,20 +197,30 @@ function parseRow(row: UserImportRow): ParsedRow {
   if (row.hash !== '' && row.password !== '')
     throw refused('has both a password and a hash: keep one')
   if (row.hash === '' && row.password === '') throw refused('has neither a password nor a hash')
-  if (row.hash !== '' && !isUsableArgon2(row.hash) && !isUsableBcrypt(row.hash))
-    throw refused(
-      'the hash is neither argon2id ($argon2id$v=19$…) nor bcrypt ($2a$…, $2b$…, $2y$…) ' +
-        'of a cost that can be verified',
-    )
-  const password = row.password === '' ? undefined : new Secret(row.password)
+  checkHash(row.hash)
+  // Whoever brings {PLAIN} brings the password: it is not stored like that, even for a while.
+  const password = row.password === '' ? plainPasswordOf(row.hash) : new Secret(row.password)
+  const hash = row.hash === '' || password !== undefined ? undefined : row.hash
   if (password !== undefined) checkPassword('password', password)
   if (LOOKS_LIKE_HASH.test(row.password))
     throw refused(
-      'the password looks like a hash: put it into the column hash, without a {SCHEME} before it ' +
+      'the password looks like a hash: put it into the column hash ' +
         '(a password that only looks so is set by "popgres user add")',
     )
   const quotaOctets = row.quota === '' ? undefined : parseOctets(row.quota)
   if (row.quota !== '' && quotaOctets === undefined)
     throw refused(`${JSON.stringify(row.quota)} is no quota: it is written 500M, 1.5G or in octets`)
-  return { line: row.line, address, password, hash: row.hash || undefined, quotaOctets }
+  return { line: row.line, address, password, hash, quotaOctets }
+}
+
+/** @throws {Failure} OPERATION_REFUSED unless it is empty or can be verified */
+function checkHash(hash: string): void {
+  if (hash === '' || parseStoredHash(hash) !== undefined) return
+  const scheme = schemeOf(hash)
+  throw refused(
+    KNOWN_SCHEMES.includes(scheme)
+      ? `the ${scheme} hash is cut or garbled, or its cost is higher than is verified here`
+      : `the hash is of no known scheme: known are ${KNOWN_SCHEMES.join(', ')}, ` +
+          'as crypt(3) writes them or with a {SCHEME} before',
+  )
 }

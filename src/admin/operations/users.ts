@@ -5,16 +5,22 @@
  * APOP needs its secret in the clear, so it never is the password: it is a secret of its own,
  * stored encrypted under POPGRES_SECRET_KEY.
  */
+import type { Keyring } from '../../base/keyring.ts'
 import type { Secret } from '../../base/secret.ts'
-import { encryptApopSecret } from '../../mail/auth/apop-secret.ts'
+import { apopUse } from '../../mail/auth/apop-secret.ts'
 import { hashPassword } from '../../mail/auth/argon2.ts'
-import type { Database } from '../../storage/database.ts'
+import { deriveSealedKeys, type ScramOwner } from '../../mail/auth/proofs/scram.ts'
+import { schemeOf } from '../../mail/auth/schemes/scheme.ts'
+import { passwordForms } from '../../protocol/sasl/text.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 import {
   deleteUser,
   insertUser,
+  type SealedCredentials,
   selectUser,
   selectUserList,
   type UserRow,
+  updateMainPasswordAllowed,
   updateUserCredentials,
   updateUserQuota,
   updateUserSuspended,
@@ -26,8 +32,14 @@ import { requireDomain } from './domains.ts'
 
 export interface User {
   address: string
-  passwordScheme: 'argon2id' | 'bcrypt' | null
+  /** For example `argon2id`, `ssha512`; null: no password. */
+  passwordScheme: string | null
   hasApop: boolean
+  hasScram: boolean
+  /** False: only app passwords, certificates and tokens open the maildrop. */
+  isMainPasswordAllowed: boolean
+  /** App passwords and certificates. */
+  credentialCount: number
   isSuspended: boolean
   /** The domain is suspended: the user cannot log in either. */
   isDomainSuspended: boolean
@@ -38,30 +50,42 @@ export interface User {
   createdAt: Date
 }
 
-/** A secret for APOP and the key that encrypts it; without a key there is no APOP. */
-export interface ApopCredential {
-  secret: Secret
-  secretKey: Secret | undefined
+/** With a keyring, SCRAM keys are derived from each password that is set. */
+export interface NewCredentials {
+  password: Secret
+  /** Needs a keyring. */
+  apopSecret: Secret | undefined
+  quotaOctets: number | undefined
+  /** Seals them; undefined: no APOP, no SCRAM. */
+  keyring: Keyring | undefined
 }
 
 /** @returns the address as it is kept */
 export async function addUser(
   db: Database,
   address: string,
-  user: { password: Secret; apop: ApopCredential | undefined; quotaOctets: number | undefined },
+  user: NewCredentials,
 ): Promise<string> {
   const { localPart, domainName } = parseAddress(address)
+  const { apopSecret, quotaOctets, keyring } = user
   checkPassword('password', user.password)
-  const seal = user.apop && sealing(user.apop)
+  checkApop(apopSecret, keyring)
+  const [password] = passwordForms(user.password)
   const domain = await requireDomain(db, domainName)
   // Asked before hashing, so that a duplicate is told at once; the constraint has the last word.
   const taken = await selectUser(db, domain.domainId, localPart)
   if (taken !== undefined)
     throw refused(`${formatAddress({ localPart: taken.localPart, domainName })} exists already`)
-  const passwordHash = await hashPassword(user.password)
-  const row = { localPart, passwordHash, quotaOctets: user.quotaOctets }
+  const passwordHash = await hashPassword(password)
   await refusing(() =>
-    insertUser(db, domain.domainId, row, seal && ((userId) => seal(domain.domainId, userId))),
+    insertUser(db, domain.domainId, { localPart, passwordHash, quotaOctets }, (userId) =>
+      seal(
+        keyring,
+        { ...domain, domainName, localPart, userId, passwordHash },
+        password,
+        apopSecret,
+      ),
+    ),
   )
   return formatAddress({ localPart, domainName })
 }
@@ -81,17 +105,40 @@ export async function showUser(db: Database, address: string): Promise<User> {
 export async function changeCredentials(
   db: Database,
   address: string,
-  change: { password: Secret | undefined; apop: ApopCredential | 'remove' | undefined },
+  change: {
+    password: Secret | undefined
+    apop: Secret | 'remove' | undefined
+    keyring: Keyring | undefined
+  },
 ): Promise<void> {
+  const { keyring, apop } = change
   if (change.password !== undefined) checkPassword('password', change.password)
-  const { apop } = change
-  const seal = apop === undefined || apop === 'remove' ? undefined : sealing(apop)
-  const { row } = await requireUser(db, address)
-  const passwordHash = change.password && (await hashPassword(change.password))
-  const apopSecret = apop === 'remove' ? null : seal?.(row.domainId, row.userId)
+  const apopSecret = apop === 'remove' ? undefined : apop
+  checkApop(apopSecret, keyring)
+  const { row, domainName } = await requireUser(db, address)
+  const [password] = change.password === undefined ? [] : passwordForms(change.password)
+  const passwordHash = password && (await hashPassword(password))
+  const sealed = await seal(keyring, { ...row, domainName, passwordHash }, password, apopSecret)
   await refusing(() =>
-    updateUserCredentials(db, row.domainId, row.userId, { passwordHash, apopSecret }),
+    updateUserCredentials(db, row.domainId, row.userId, {
+      passwordHash,
+      scramKeys: sealed.scramKeys,
+      apopSecret: apop === 'remove' ? null : sealed.apopSecret,
+    }),
   )
+}
+
+/**
+ * Whether the password itself opens the maildrop, or only app passwords, certificates and tokens
+ * do. Ends the user's session.
+ */
+export async function allowMainPassword(
+  db: Database,
+  address: string,
+  isAllowed: boolean,
+): Promise<void> {
+  const { row } = await requireUser(db, address)
+  await updateMainPasswordAllowed(db, row.domainId, row.userId, isAllowed)
 }
 
 /** @param quotaOctets undefined: no limit */
@@ -137,20 +184,41 @@ export async function requireUser(
   return { row, domainName: domain.name, isDomainSuspended: domain.isSuspended }
 }
 
-/** Checks key and secret before anything is written. */
-function sealing(apop: ApopCredential): (domainId: number, userId: number) => Buffer {
-  const { secret, secretKey } = apop
-  if (secretKey === undefined)
+/** Before anything is written. */
+function checkApop(secret: Secret | undefined, keyring: Keyring | undefined): void {
+  if (secret === undefined) return
+  if (keyring === undefined)
     throw refused('APOP needs POPGRES_SECRET_KEY: set it (openssl rand -hex 32) on every node')
   checkPassword('APOP secret', secret)
-  return (domainId, userId) => encryptApopSecret(secretKey, domainId, userId, secret)
+}
+
+/** What is stored sealed of a user's credentials; all of it is bound to the user's id. */
+async function seal(
+  keyring: Keyring | undefined,
+  owner: Omit<ScramOwner, 'passwordHash'> & { passwordHash: string | undefined },
+  password: Secret | undefined,
+  apopSecret: Secret | undefined,
+): Promise<SealedCredentials> {
+  const { domainId, userId, passwordHash } = owner
+  if (keyring === undefined) return {}
+  const scramKeys =
+    password && passwordHash !== undefined
+      ? await deriveSealedKeys(keyring, { ...owner, passwordHash }, password)
+      : undefined
+  return {
+    scramKeys,
+    apopSecret: apopSecret && keyring.seal(apopUse(domainId, userId), apopSecret),
+  }
 }
 
 function toUser(row: UserRow, domainName: string, isDomainSuspended: boolean): User {
   return {
     address: formatAddress({ localPart: row.localPart, domainName }),
-    passwordScheme: row.passwordScheme ?? null,
+    passwordScheme: row.hashHead === undefined ? null : schemeOf(row.hashHead),
     hasApop: row.hasApop,
+    hasScram: row.hasScram,
+    isMainPasswordAllowed: row.isMainPasswordAllowed,
+    credentialCount: row.credentialCount,
     isSuspended: row.isSuspended,
     isDomainSuspended,
     quotaOctets: row.quotaOctets ?? null,

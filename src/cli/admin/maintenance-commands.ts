@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import { type CheckReport, checkMail } from '../../admin/operations/check.ts'
 import { parseSettings, SETTINGS, type SettingName } from '../../base/settings.ts'
 import { migrate } from '../../storage/migrator.ts'
+import { grantServing } from '../../storage/serving-role.ts'
 import { type CommandContext, withBareDatabase, withDatabase } from '../command-context.ts'
 import { type Column, formatCount, formatJson, formatTable } from '../output.ts'
 
@@ -10,22 +11,31 @@ export function defineMaintenanceCommands(program: Command, context: CommandCont
   program
     .command('migrate')
     .description('bring the tables of the database up to this version')
+    .option('--serve-role <name>', 'let this role do what "popgres serve" does, and no more')
     .addHelpText(
       'after',
       `
 Safe to run on several machines at once and when there is nothing to do. Nodes of an older version
 go on as long as the migration allows it; one that is too old says so and stops.
 
-Example:
+The role of DATABASE_URL becomes the owner of the tables. Nodes need not be the owner: make a role
+for them (create role popgres_serve login password '…'), name it with --serve-role, each time, and
+let "popgres serve" log in as that role. Whatever else it was granted on the tables is taken away.
+
+Examples:
   DATABASE_URL=postgres://popgres@db.example.com/popgres popgres migrate
+  DATABASE_URL=postgres://popgres@db.example.com/popgres popgres migrate --serve-role popgres_serve
 `,
     )
-    .action(() =>
+    .action((options: { serveRole?: string }) =>
       withBareDatabase(context, async ({ db, log }) => {
         log.level = 'warn' // what was applied is printed below
         const { applied } = await migrate(db, log)
         const lines = applied.map((name) => `applied ${name}\n`).join('')
         process.stdout.write(lines === '' ? 'nothing to apply: up to date\n' : lines)
+        if (options.serveRole === undefined) return
+        await grantServing(db, options.serveRole)
+        process.stdout.write(`granted to ${options.serveRole}\n`)
       }),
     )
 

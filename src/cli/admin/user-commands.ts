@@ -2,9 +2,11 @@
  * `popgres user …`: who can receive and log in. The operations are in admin/operations/users.ts.
  * What sets a password is in user-password-commands.ts.
  */
-import type { Command } from 'commander'
+import { Argument, type Command } from 'commander'
 import { formatOctets } from '../../admin/octets.ts'
+import { listOldHashes, type OldHash } from '../../admin/operations/old-hashes.ts'
 import {
+  allowMainPassword,
   changeQuota,
   listUsers,
   removeUser,
@@ -31,6 +33,9 @@ import { definePasswordCommands } from './user-password-commands.ts'
 const formatQuota = (user: User): string =>
   user.quotaOctets === null ? 'none' : formatOctets(user.quotaOctets)
 
+const formatMainPassword = (user: User): string =>
+  user.isMainPasswordAllowed ? 'allowed' : 'not over POP3'
+
 const COLUMNS: readonly Column<User>[] = [
   { title: 'ADDRESS', cell: (user) => user.address },
   { title: 'MESSAGES', cell: (user) => user.messageCount, isRight: true },
@@ -40,6 +45,16 @@ const COLUMNS: readonly Column<User>[] = [
   { title: 'SUSPENDED', cell: (user) => formatYesNo(user.isSuspended) },
   { title: 'ONLINE', cell: (user) => formatYesNo(user.hasSession) },
 ]
+
+const OLD_HASHES: readonly Column<OldHash>[] = [
+  { title: 'ADDRESS', cell: (row) => row.address },
+  { title: 'SCHEME', cell: (row) => row.scheme },
+]
+
+interface ListOptions {
+  oldHashes?: boolean
+  json?: boolean
+}
 
 export function defineUserCommands(program: Command, context: CommandContext): void {
   const user = program.command('user').description('manage users')
@@ -54,15 +69,32 @@ function defineReading(user: Command, context: CommandContext): void {
   user
     .command('list')
     .description('list the users of a domain')
-    .argument('<domain>')
+    .argument('[domain]', 'may be left out with --old-hashes: all domains')
+    .option('--old-hashes', "list who has a password hash that is not today's argon2id, and which")
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  popgres user list example.com --json\n')
-    .action((domainName: string, options: { json?: boolean }) =>
-      withDatabase(context, async ({ db }) => {
+    .addHelpText(
+      'after',
+      `
+A hash that a migration brought becomes argon2id at the first login that succeeds.
+
+Examples:
+  popgres user list example.com --json
+  popgres user list --old-hashes
+`,
+    )
+    .action(function (this: Command, domainName: string | undefined, options: ListOptions) {
+      if (domainName === undefined && options.oldHashes !== true)
+        this.error("error: missing required argument 'domain'")
+      return withDatabase(context, async ({ db }) => {
+        if (domainName === undefined || options.oldHashes === true) {
+          const found = await listOldHashes(db, domainName)
+          process.stdout.write(options.json ? formatJson(found) : formatTable(OLD_HASHES, found))
+          return
+        }
         const users = await listUsers(db, domainName)
         process.stdout.write(options.json ? formatJson(users) : formatTable(COLUMNS, users))
-      }),
-    )
+      })
+    })
 
   user
     .command('show')
@@ -75,7 +107,10 @@ function defineReading(user: Command, context: CommandContext): void {
         const fields = {
           address: found.address,
           password: found.passwordScheme ?? 'none (cannot log in by password)',
+          'main password': formatMainPassword(found),
+          'other credentials': found.credentialCount,
           apop: formatYesNo(found.hasApop),
+          scram: formatYesNo(found.hasScram),
           suspended:
             formatYesNo(found.isSuspended) + (found.isDomainSuspended ? ', domain is' : ''),
           quota: formatQuota(found),
@@ -109,6 +144,28 @@ function defineChanging(user: Command, context: CommandContext): void {
       withDatabase(context, async ({ db }) => {
         await resumeUser(db, address)
         process.stdout.write(`resumed ${address}\n`)
+      }),
+    )
+
+  user
+    .command('main-password')
+    .description('say whether the password of a user works over POP3; ends its session')
+    .argument('<address>')
+    .addArgument(new Argument('<on-or-off>').choices(['on', 'off']))
+    .addHelpText(
+      'after',
+      `
+Off: only app passwords, certificates (see "popgres credential --help"), APOP and OAuth log in.
+
+Examples:
+  popgres user main-password alice@example.com off
+  popgres user main-password alice@example.com on
+`,
+    )
+    .action((address: string, choice: 'on' | 'off') =>
+      withDatabase(context, async ({ db }) => {
+        await allowMainPassword(db, address, choice === 'on')
+        process.stdout.write(`main password of ${address}: ${choice}\n`)
       }),
     )
 

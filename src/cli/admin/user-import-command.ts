@@ -30,8 +30,11 @@ export function defineUserImportCommand(user: Command, context: CommandContext):
       'after',
       `
 Columns, in any order: address (needed), password or hash (one of them on each line), quota.
-A hash is argon2id ("$argon2id$v=19$...", in quotes because of its commas) or bcrypt ($2a$...,
-$2b$..., $2y$...). A quota is 500M, 1.5G, octets, or empty for none. The domains must be there.
+A quota is 500M, 1.5G, octets, or empty for none. The domains must be there.
+
+A hash is argon2id ("$argon2id$v=19$...", in quotes because of its commas), one of crypt(3)
+($2y$..., $6$..., $5$..., $1$...), or has Dovecot's prefix: {SHA512-CRYPT}, {SSHA512}, {PBKDF2},
+{PLAIN}, also with .HEX or .B64. It becomes argon2id at the first login, {PLAIN} at once.
 
 Lines with hashes go in by thousands a second; a password is hashed first, some 20 to 60 a second.
 A line that is refused is told with its number and the reason on standard error (with --json in the

@@ -4,7 +4,7 @@
  */
 import { type Command, Option } from 'commander'
 import { parseAddress } from '../../admin/address.ts'
-import { type ApopCredential, addUser, changeCredentials } from '../../admin/operations/users.ts'
+import { addUser, changeCredentials } from '../../admin/operations/users.ts'
 import { generatePassword } from '../../admin/password.ts'
 import type { Secret } from '../../base/secret.ts'
 import { existsApopUser } from '../../storage/accounts.ts'
@@ -70,15 +70,14 @@ Examples:
 `,
     )
     .action((address: string, options: PasswordOptions) =>
-      withDatabase(context, async ({ db, secretKey }) => {
+      withDatabase(context, async ({ db, keyring }) => {
         parseAddress(address) // before anything is asked
         const { password, apopSecret, generated } = await readCredentials(options)
         if (password === undefined) return
-        const apop = toApop(apopSecret, secretKey)
         const quotaOctets = options.quota?.octets
-        const added = await addUser(db, address, { password, apop, quotaOctets })
+        const added = await addUser(db, address, { password, apopSecret, quotaOctets, keyring })
         process.stdout.write(`added ${added}\n${formatGenerated(generated)}`)
-        if (apop === undefined && (await existsApopUser(db)))
+        if (apopSecret === undefined && (await existsApopUser(db)))
           process.stderr.write(ON_APOP_OF_OTHERS)
       }),
     )
@@ -129,12 +128,12 @@ async function changePassword(
   options: PasswordOptions,
   wantsApop: boolean | undefined,
 ): Promise<void> {
-  await withDatabase(context, async ({ db, secretKey }) => {
+  await withDatabase(context, async ({ db, keyring }) => {
     parseAddress(address)
     const given = { ...options, apop: wantsApop === true }
     const { password, apopSecret, generated } = await readCredentials(given)
-    const apop = wantsApop === false ? 'remove' : toApop(apopSecret, secretKey)
-    await changeCredentials(db, address, { password, apop })
+    const apop = wantsApop === false ? 'remove' : apopSecret
+    await changeCredentials(db, address, { password, apop, keyring })
     const what = password === undefined ? 'APOP' : 'password'
     process.stdout.write(`changed ${what} of ${address}\n${formatGenerated(generated)}`)
   })
@@ -170,13 +169,6 @@ async function readCredentials(options: PasswordOptions): Promise<Credentials> {
       ? makeUp('password')
       : await promptPassword('Password')
   return { password, apopSecret: wantsApop ? makeUp('APOP secret') : undefined, generated }
-}
-
-function toApop(
-  secret: Secret | undefined,
-  secretKey: Secret | undefined,
-): ApopCredential | undefined {
-  return secret === undefined ? undefined : { secret, secretKey }
 }
 
 function formatGenerated(generated: Record<string, string>): string {

@@ -16,8 +16,9 @@ export function describeServing(addresses: ServingAddresses, circumstances: Circ
   const { demo, isForeign } = circumstances
   const lines = [
     'Popgres is serving.',
-    `  POP3  ${addresses.pop3.join(', ') || '(off)'}`,
-    `  LMTP  ${addresses.lmtp.join(', ') || '(off)'}`,
+    `  POP3   ${addresses.pop3.join(', ') || '(off)'}`,
+    `  POP3S  ${addresses.pop3s.join(', ') || '(off)'}`,
+    `  LMTP   ${addresses.lmtp.join(', ') || '(off)'}`,
     '',
   ]
   if (demo !== undefined) lines.push(...describeDemo(addresses, demo))
@@ -44,6 +45,12 @@ function describeDemo(addresses: ServingAddresses, demo: Demo): string[] {
   if (pop3 !== undefined) {
     const curl = `  curl -u ${demo.address}:${demo.password.reveal()} pop3://${pop3}`
     lines.push('List the mail, read a message:', `${curl}/`, `${curl}/1`, '')
+  }
+  const pop3s = firstTcp(addresses.pop3s)
+  if (pop3s !== undefined) {
+    // -k: the certificate of a first start is signed by nobody else.
+    const curl = `  curl -k -u ${demo.address}:${demo.password.reveal()} pop3s://${pop3s}/1`
+    lines.push('The same, encrypted:', curl, '')
   }
   const lmtp = firstTcp(addresses.lmtp)
   if (lmtp !== undefined) lines.push('Deliver a message:', ...deliveryLines(lmtp, demo), '')

@@ -13,6 +13,10 @@ import { type Asker, HashQueue } from './hash-queue.ts'
 
 const PARAMETERS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 } as const
 const SALT_OCTETS = 16
+/** How every hash begins that we make; any other is hashed anew at the next login. */
+export const CURRENT_ARGON2_START =
+  `$argon2id$v=19$m=${PARAMETERS.memoryCost},t=${PARAMETERS.timeCost},` +
+  `p=${PARAMETERS.parallelism}$`
 const HASH_OCTETS = 32
 
 /**
@@ -23,7 +27,7 @@ const MEMORY_MAX_KIB = 1_048_576
 const WORK_MAX_KIB = 4 * MEMORY_MAX_KIB
 const LANES_MAX = 16
 
-const FORM = /^\$argon2id\$v=19\$([a-z\d=,]{11,24})\$[A-Za-z\d+/]{11,86}\$[A-Za-z\d+/]{16,86}$/
+const FORM = /^\$argon2id?\$v=19\$([a-z\d=,]{11,24})\$[A-Za-z\d+/]{11,86}\$[A-Za-z\d+/]{16,86}$/
 
 /**
  * LIMIT: at most 3 at once, as they run in libuv's four threads and names are resolved there too (a
@@ -41,8 +45,11 @@ const OPERATOR: Asker = { source: '', domain: '' }
 const counts = { hashed: 0, verified: 0 }
 let queue: HashQueue | undefined
 
-/** Runs any password hashing, argon2 or older, in this process's one queue. */
-function inHashQueue<T>(asker: Asker, work: () => Promise<T>): Promise<T> {
+/**
+ * Runs any password hashing, argon2 or older, in this process's one queue.
+ * @throws {Failure} AUTH_OVERLOADED
+ */
+export function inHashQueue<T>(asker: Asker, work: () => Promise<T>): Promise<T> {
   const cores = availableParallelism()
   const concurrency = Math.min(Math.max(cores, CONCURRENCY_MIN), CONCURRENCY_MAX)
   queue ??= new HashQueue({ concurrency, ...QUEUE })
@@ -69,11 +76,10 @@ export function hashPassword(password: Secret, asker = OPERATOR): Promise<string
 }
 
 function serialize(salt: Buffer, digest: Buffer): string {
-  const { memoryCost, timeCost, parallelism } = PARAMETERS
   const [saltText, digestText] = [salt, digest].map((octets) =>
     octets.toString('base64').replaceAll('=', ''),
   )
-  return `$argon2id$v=19$m=${memoryCost},t=${timeCost},p=${parallelism}$${saltText}$${digestText}`
+  return `${CURRENT_ARGON2_START}${saltText}$${digestText}`
 }
 
 interface Parameters {
@@ -105,11 +111,18 @@ export function isUsableArgon2(stored: string): boolean {
   return lanes <= LANES_MAX && memoryKib >= 8 * lanes
 }
 
-/** Whether the hash has the parameters that we hash with, so that verifying costs what all cost. */
+/** Whether the hash is of the kind and has the parameters that we hash with. */
 export function isCurrentArgon2(stored: string): boolean {
-  const { memoryKib, passes, lanes } = parseParameters(stored) ?? {}
+  return stored.startsWith(CURRENT_ARGON2_START) && isUsableArgon2(stored)
+}
+
+/** Whether verifying takes at least as long as with the parameters that we hash with. */
+export function isDearArgon2(stored: string): boolean {
+  const parameters = parseParameters(stored)
+  if (parameters === undefined) return false
+  const { memoryKib, passes, lanes } = parameters
   const { memoryCost, timeCost, parallelism } = PARAMETERS
-  return memoryKib === memoryCost && passes === timeCost && lanes === parallelism
+  return (memoryKib * passes) / lanes >= (memoryCost * timeCost) / parallelism
 }
 
 /**

@@ -1,53 +1,67 @@
 /**
  * The one door: every proof of identity, by whatever mechanism, is judged here. In goes what the
- * peer typed, out comes an account or a refusal that says no more than the peer may know: unknown
- * domain, unknown user, no password and wrong password are one refusal at one cost (one statement,
- * one argon2 verification; APOP: one statement, one decryption, one digest). Suspension is told
- * only to who has the right proof. The log tells them all apart; it never holds a password, nor a
- * name that cannot be an address (people type passwords into the wrong field).
+ * peer offered, out comes an account or a refusal that says no more than the peer may know: unknown
+ * domain, unknown user, no password and wrong password are one refusal at one cost (one look-up,
+ * one argon2 verification; APOP and SCRAM: one decryption and one digest), told no sooner than a
+ * second after the attempt began. Suspension is told only to who has the right proof. The log tells
+ * them all apart; it never holds a password, nor a name that cannot be an address (people type
+ * passwords into the wrong field).
  */
-import { randomBytes, timingSafeEqual } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { assert } from '../../base/assert.ts'
+import { Failure } from '../../base/failure.ts'
+import type { Keyring } from '../../base/keyring.ts'
 import type { Log } from '../../base/log.ts'
-import { Secret } from '../../base/secret.ts'
+import type { Secret } from '../../base/secret.ts'
 import type { LoginAttempt } from '../../protocol/pop3/actions.ts'
-import { type LoginAccount, selectLoginAccount } from '../../storage/accounts.ts'
-import type { Database } from '../../storage/database.ts'
+import type { ScramSalt } from '../../protocol/sasl/mechanism.ts'
+import { type LoginAccount, type LoginLookup, lookUpLogin } from '../../storage/accounts.ts'
+import type { Database } from '../../storage/postgres/database.ts'
+import { recordCredentialUse } from '../../storage/tenants/credentials.ts'
 import { selectDomain } from '../../storage/tenants/domains.ts'
-import { apopDigest, decryptApopSecret, encryptApopSecret, isApopSecretOf } from './apop-secret.ts'
-import type { Asker } from './hash-queue.ts'
+import type { BearerCheck } from './bearer/bearer-check.ts'
 import { type LoginName, parseLoginName } from './login-name.ts'
+import { addressOf, type LoginPeer } from './login-peer.ts'
 import { PasswordCheck } from './password-check.ts'
+import { ApopJudge } from './proofs/apop.ts'
+import { findAppPassword } from './proofs/app-password.ts'
+import { type CertificateVerdict, findCertificateOwner } from './proofs/external.ts'
+import { type Judgement, type LoginReason, unknownUser } from './proofs/judgement.ts'
+import { ScramJudge } from './proofs/scram.ts'
 import { sourceOf } from './source.ts'
+import { type Claimant, type Throttle, throttleKeys } from './throttle.ts'
 
 export interface AuthenticatorOptions {
   db: Database
   log: Log
   /** Lower case; empty: a bare user name is unknown. */
   defaultDomain: string
-  /** 32 octets; undefined: nobody can use APOP. */
-  secretKey: Secret | undefined
+  /** Undefined: nobody can use APOP or SCRAM. */
+  keyring: Keyring | undefined
+  /** Undefined: failures cost nothing. */
+  throttle?: Throttle
+  /** Undefined: no token is taken. */
+  bearer?: BearerCheck
+  /** How long after an attempt began its refusal is told, in milliseconds. */
+  failureDelayMs?: number
 }
 
 export type LoginVerdict =
-  | { kind: 'accepted'; account: LoginAccount }
-  | { kind: 'refused'; reason: 'bad-credentials' | 'suspended' }
+  | {
+      kind: 'accepted'
+      account: LoginAccount
+      /** The app password or certificate that opened it; undefined: the user's own credentials. */
+      credentialId: string | undefined
+      /** SCRAM only, RFC 5802 §3. */
+      serverSignature: Buffer | undefined
+    }
+  | { kind: 'refused'; reason: 'bad-credentials' | 'suspended' | 'throttled' }
 
-/** What the log says. Only `verified` and `suspended` mean that the proof was right. */
-type LoginReason =
-  | 'verified'
-  | 'suspended'
-  | 'implausible name'
-  | 'unknown domain'
-  | 'unknown user'
-  | 'no password'
-  | 'unusable password hash'
-  | 'wrong password'
-  | 'no secret key'
-  | 'no APOP secret'
-  | 'APOP secret of another key'
-  | 'damaged APOP secret'
-  | 'wrong APOP digest'
+/**
+ * Longer than the dearest old hash that is taken takes, on most machines: so that one cannot be
+ * told from an unknown user by its time.
+ */
+const FAILURE_DELAY_MS = 1_000
 
 /** These are for the operator to mend, not for the user. */
 const OPERATOR_REASONS: ReadonlySet<LoginReason> = new Set([
@@ -57,142 +71,245 @@ const OPERATOR_REASONS: ReadonlySet<LoginReason> = new Set([
   'damaged APOP secret',
 ])
 
-/** Who asks, as the log shows it. */
-interface Peer {
-  client: string
-  mechanism: LoginAttempt['mechanism']
-}
+type BearerAttempt = Extract<LoginAttempt, { mechanism: 'bearer' }>
 
-interface Judgement {
-  reason: LoginReason
+/** One attempt, with all that is known of it before the proof is looked at. */
+interface Visit {
+  attempt: LoginAttempt
+  peer: LoginPeer
+  signal: AbortSignal | undefined
+  /** EXTERNAL only. */
+  certificate: CertificateVerdict | undefined
+  /** Undefined: what was typed cannot be an address, or a token or certificate says who. */
+  name: LoginName | undefined
   account: LoginAccount | undefined
 }
-
-type PasswordAttempt = Extract<LoginAttempt, { mechanism: 'password' }>
-type ApopAttempt = Extract<LoginAttempt, { mechanism: 'apop' }>
-
-/** Nobody's ids: identity columns begin at 1. */
-const NOBODY = { domainId: 0, userId: 0 } as const
-
-const REFUSED: LoginVerdict = { kind: 'refused', reason: 'bad-credentials' }
 
 export class Authenticator {
   readonly #options: AuthenticatorOptions
   readonly #passwords: PasswordCheck
-  /** The secret key, or one that nothing is encrypted under. */
-  readonly #key: Secret
-  /** Stands in for the secret of a user who is unknown or has none. */
-  readonly #dummySecret: Buffer
+  readonly #apop: ApopJudge
+  readonly #scram: ScramJudge
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options
     this.#passwords = new PasswordCheck(options.db, options.log)
-    this.#key = options.secretKey ?? new Secret(randomBytes(32))
-    const { domainId, userId } = NOBODY
-    const secret = new Secret(randomBytes(16))
-    this.#dummySecret = encryptApopSecret(this.#key, domainId, userId, secret)
+    this.#apop = new ApopJudge(options.keyring)
+    this.#scram = new ScramJudge(options)
   }
 
   /**
-   * @param client address of the peer, for its turn in the queue and for the log
-   * @param signal aborted when the peer has gone: a password that waits is not verified any more
-   * @throws {Failure} temporary: AUTH_OVERLOADED, or a storage failure
+   * @param signal aborted when the peer has gone: then nothing more is spent on it
+   * @throws {Failure} temporary: AUTH_OVERLOADED, a storage failure, or a token's provider is away
    */
-  async verify(attempt: LoginAttempt, client: string, signal?: AbortSignal): Promise<LoginVerdict> {
-    const name = parseLoginName(attempt.name, this.#options.defaultDomain)
-    const judgement =
-      attempt.mechanism === 'password'
-        ? await this.#judgePassword(attempt, name, { source: sourceOf(client), signal })
-        : await this.#judgeApop(attempt, name)
-    const { mechanism } = attempt
-    if (judgement.reason === 'unknown user' && name !== undefined)
-      void this.#recordUnknown({ client, mechanism }, name)
-    else this.#record({ client, mechanism }, name, judgement)
-    return verdictOf(judgement)
+  async verify(
+    attempt: LoginAttempt,
+    peer: LoginPeer,
+    signal?: AbortSignal,
+  ): Promise<LoginVerdict> {
+    const began = performance.now()
+    const { throttle, failureDelayMs = FAILURE_DELAY_MS } = this.#options
+    const certificate = await this.#findCertificate(attempt, peer)
+    const name = certificate?.name ?? this.#parse(attempt.name, peer)
+    const { account, throttles } = await this.#lookUp(name, peer)
+    const visit: Visit = { attempt, peer, signal, certificate, name, account }
+    const who: Claimant = { client: peer.client, name, account }
+    const leave = throttle?.judge(who, throttles) ?? { kind: 'go', delayMs: 0 }
+    const delayMs = leave.kind === 'go' ? leave.delayMs : 0
+    await waitUntil(began + delayMs, signal)
+    if (signal?.aborted) throw new Failure('AUTH_OVERLOADED', 'the peer has left')
+    const judgement: Judgement =
+      leave.kind === 'refuse' ? { reason: 'throttled', account } : await this.#judge(visit)
+    this.#record(visit, judgement)
+    const verdict = verdictOf(judgement)
+    if (verdict.kind === 'accepted') this.#follow(visit, verdict.account, judgement)
+    if (verdict.kind === 'accepted' || verdict.reason === 'suspended') return verdict
+    if (leave.kind === 'go') await throttle?.recordFailure(who, proofOf(attempt, peer))
+    await waitUntil(began + delayMs + failureDelayMs, signal)
+    return verdict
   }
 
-  async #judgePassword(
-    attempt: PasswordAttempt,
-    name: LoginName | undefined,
-    peer: Omit<Asker, 'domain'>,
+  /**
+   * What SCRAM begins with: for a user who is unknown or has no keys, a salt that stays the same.
+   * @param name as typed
+   * @throws {Failure} a storage failure
+   */
+  async scramSalt(name: string, peer: LoginPeer): Promise<ScramSalt> {
+    const parsed = this.#parse(name, peer)
+    const { account } = await this.#lookUp(parsed, peer)
+    return this.#scram.salt(name, parsed, account)
+  }
+
+  #parse(typed: string, peer: LoginPeer): LoginName | undefined {
+    return parseLoginName(typed, peer.hostDomain ?? this.#options.defaultDomain)
+  }
+
+  /** What cannot be an address is nobody's: that tells nothing new. */
+  async #lookUp(name: LoginName | undefined, peer: LoginPeer): Promise<LoginLookup> {
+    const { db, throttle } = this.#options
+    const { client } = peer
+    if (name === undefined)
+      return {
+        account: undefined,
+        throttles: (await throttle?.read({ client, name })) ?? new Map(),
+      }
+    return lookUpLogin(db, {
+      domainName: name.domainName,
+      localPart: name.localPart,
+      client: addressOf(peer),
+      network: sourceOf(client),
+      throttleKeys: throttleKeys(client, name),
+    })
+  }
+
+  async #findCertificate(
+    { mechanism, name }: LoginAttempt,
+    peer: LoginPeer,
+  ): Promise<CertificateVerdict | undefined> {
+    if (mechanism !== 'external') return undefined
+    return findCertificateOwner(this.#options.db, peer, this.#parse(name, peer), name !== '')
+  }
+
+  async #judge(visit: Visit): Promise<Judgement> {
+    const { attempt, name, account } = visit
+    switch (attempt.mechanism) {
+      case 'password':
+        return this.#judgePassword(visit, attempt.password)
+      case 'apop':
+        return this.#apop.judge(attempt, name, account)
+      case 'scram':
+        return this.#scram.judge(attempt, name, account)
+      case 'bearer':
+        return this.#judgeBearer(visit, attempt)
+      case 'external':
+        return judgeExternal(visit)
+    }
+  }
+
+  async #judgePassword(visit: Visit, password: Secret): Promise<Judgement> {
+    const { name, account, peer, signal } = visit
+    const asker = { source: sourceOf(peer.client), domain: name?.domainName ?? '', signal }
+    const appPassword = findAppPassword(account?.appPasswords ?? [], password)
+    if (appPassword !== undefined) return { reason: 'verified', account, credential: appPassword }
+    if (account !== undefined) return this.#passwords.judge(account, password, asker)
+    await this.#passwords.spend(password, asker)
+    return unknownUser(name)
+  }
+
+  /** The provider is that of the domain of the name, or of the domain that bare names are of. */
+  async #judgeBearer(
+    { name, account, peer, signal }: Visit,
+    attempt: BearerAttempt,
   ): Promise<Judgement> {
-    const account = await this.#select(name)
-    const asker = { ...peer, domain: name?.domainName ?? '' }
-    if (name === undefined || account === undefined) {
-      await this.#passwords.spendOne(attempt.password, asker)
-      return { reason: unknownReason(name), account: undefined }
+    const { bearer, defaultDomain } = this.#options
+    if (name === undefined && attempt.name !== '') return unknownUser(name)
+    const domainName = name?.domainName ?? peer.hostDomain ?? defaultDomain
+    const asker = { source: sourceOf(peer.client), signal }
+    const vouched = await bearer?.verify(domainName, attempt.token, asker)
+    if (vouched?.kind !== 'vouched')
+      return { reason: vouched?.reason ?? 'no OAuth provider', account }
+    const owner = parseLoginName(vouched.address, '')
+    if (name === undefined) {
+      const found = await this.#lookUp(owner, peer)
+      return found.account ? { reason: 'verified', account: found.account } : unknownUser(owner)
     }
-    return this.#passwords.judge(account, attempt.password, asker)
+    if (owner?.address.toLowerCase() !== name.address.toLowerCase())
+      return { reason: 'token of another user', account }
+    return account ? { reason: 'verified', account } : unknownUser(name)
   }
 
-  async #judgeApop(attempt: ApopAttempt, name: LoginName | undefined): Promise<Judgement> {
-    const account = await this.#select(name)
-    const secret = account && this.#decrypt(account)
-    const digest = apopDigest(attempt.timestamp, secret ?? this.#decryptDummy())
-    const isEqual = isSameText(digest, attempt.digest)
-    if (account === undefined) return { reason: unknownReason(name), account }
-    if (this.#options.secretKey === undefined) return { reason: 'no secret key', account }
-    if (account.apopSecret === undefined) return { reason: 'no APOP secret', account }
-    if (secret === undefined) {
-      const isOurs = isApopSecretOf(this.#options.secretKey, account.apopSecret)
-      return { reason: isOurs ? 'damaged APOP secret' : 'APOP secret of another key', account }
-    }
-    return { reason: isEqual ? 'verified' : 'wrong APOP digest', account }
+  /** What a success brings with it; nobody waits for it. */
+  #follow({ attempt, peer, name }: Visit, account: LoginAccount, { credential }: Judgement): void {
+    const { db, log, throttle } = this.#options
+    void throttle?.recordSuccess({ client: peer.client, name, account }, account)
+    if (attempt.mechanism === 'password' && credential === undefined)
+      void this.#scram.remember(account, attempt.password)
+    if (credential === undefined || credential.isUseRecorded) return
+    const { domainId, userId } = account
+    recordCredentialUse(db, domainId, userId, credential.credentialId).catch((error: unknown) =>
+      log.warn({ error }, 'the use of a credential was not written down'),
+    )
   }
 
-  #decrypt({ domainId, userId, apopSecret }: LoginAccount): Secret | undefined {
-    return apopSecret && decryptApopSecret(this.#key, domainId, userId, apopSecret)
-  }
-
-  #decryptDummy(): Secret {
-    const { domainId, userId } = NOBODY
-    const secret = decryptApopSecret(this.#key, domainId, userId, this.#dummySecret)
-    assert(secret !== undefined, 'what was encrypted here decrypts here')
-    return secret
-  }
-
-  /** What cannot be an address is nobody's, and costs no statement: that tells nothing new. */
-  #select(name: LoginName | undefined): Promise<LoginAccount | undefined> {
-    if (name === undefined) return Promise.resolve(undefined)
-    return selectLoginAccount(this.#options.db, name.domainName, name.localPart)
+  #record(visit: Visit, judgement: Judgement): void {
+    const { name } = visit
+    if (judgement.reason === 'unknown user' && name !== undefined)
+      void this.#recordUnknown(visit, name)
+    else this.#write(visit, judgement)
   }
 
   /** Beside the reply, not before it: who asks must not see the time of one more statement. */
-  async #recordUnknown(peer: Peer, name: LoginName): Promise<void> {
+  async #recordUnknown(visit: Visit, name: LoginName): Promise<void> {
     const { db, log } = this.#options
     try {
       const domain = await selectDomain(db, name.domainName)
       const reason = domain === undefined ? 'unknown domain' : 'unknown user'
-      this.#record(peer, name, { reason, account: undefined })
+      this.#write(visit, { reason, account: undefined })
     } catch (error) {
-      this.#record(peer, name, { reason: 'unknown user', account: undefined })
+      this.#write(visit, { reason: 'unknown user', account: undefined })
       log.warn({ error }, 'could not look whether the domain is known')
     }
   }
 
-  #record(peer: Peer, name: LoginName | undefined, { reason, account }: Judgement): void {
+  #write({ attempt, peer, name }: Visit, { reason, account, credential }: Judgement): void {
     const { log } = this.#options
     const isSuspended = reason === 'verified' && account?.isSuspended === true
     const shown = isSuspended ? 'suspended' : reason
-    const fields = { ...peer, domain: name?.domainName, user: name?.address, reason: shown }
+    const fields = {
+      client: peer.client,
+      mechanism: attempt.mechanism,
+      domain: account?.domainName ?? name?.domainName,
+      user: name?.address ?? (account && `${account.localPart}@${account.domainName}`),
+      credential: credential?.credentialId,
+      reason: shown,
+    }
     if (OPERATOR_REASONS.has(shown)) log.warn(fields, 'login refused')
     // Not yet a login: another session may have the maildrop.
     else log.info(fields, shown === 'verified' ? 'credential verified' : 'login refused')
   }
 }
 
-function unknownReason(name: LoginName | undefined): LoginReason {
-  return name === undefined ? 'implausible name' : 'unknown user'
+function judgeExternal({ certificate, account }: Visit): Judgement {
+  assert(certificate, 'the certificate was looked up')
+  if (certificate.kind === 'refused') return { reason: certificate.reason, account: undefined }
+  const { owner, name } = certificate
+  // Removed, and added again, between the two look-ups.
+  if (account?.userId !== owner.userId || account.domainId !== owner.domainId)
+    return unknownUser(name)
+  return { reason: 'verified', account, credential: owner }
 }
 
-function verdictOf({ reason, account }: Judgement): LoginVerdict {
-  if (reason !== 'verified' || account === undefined) return REFUSED
+function verdictOf({ reason, account, credential, serverSignature }: Judgement): LoginVerdict {
+  if (reason === 'throttled') return { kind: 'refused', reason }
+  if (reason !== 'verified' || account === undefined)
+    return { kind: 'refused', reason: 'bad-credentials' }
   if (account.isSuspended) return { kind: 'refused', reason: 'suspended' }
-  return { kind: 'accepted', account }
+  return { kind: 'accepted', account, credentialId: credential?.credentialId, serverSignature }
 }
 
-/** Compares in a time that depends only on the length of what the peer sent. */
-function isSameText(expected: string, given: string): boolean {
-  const [a, b] = [Buffer.from(expected), Buffer.from(given)]
-  return a.length === b.length && timingSafeEqual(a, b)
+/**
+ * By what the throttle knows a wrong proof again. APOP and SCRAM proofs are different each time, so
+ * each of them counts.
+ */
+function proofOf(attempt: LoginAttempt, peer: LoginPeer): Buffer {
+  switch (attempt.mechanism) {
+    case 'password':
+      return attempt.password.reveal()
+    case 'apop':
+      return Buffer.from(attempt.digest)
+    case 'scram':
+      return attempt.clientProof
+    case 'bearer':
+      return attempt.token.reveal()
+    case 'external':
+      return peer.certificateDigest ?? Buffer.alloc(0)
+  }
+}
+
+/** @param moment by the monotonic clock; ends sooner when the peer has gone */
+async function waitUntil(moment: number, signal: AbortSignal | undefined): Promise<void> {
+  const waitMs = moment - performance.now()
+  if (waitMs <= 0) return
+  const options = signal === undefined ? {} : { signal }
+  await pause(waitMs, undefined, options).catch(() => undefined)
 }

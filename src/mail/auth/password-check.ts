@@ -1,35 +1,34 @@
 /**
  * Is this the user's password? Whatever the answer and whatever hash is stored, finding out takes
  * one turn in the queue and at least as long as one argon2 verification of today's parameters: a
- * dummy one runs beside any other hash. What takes longer than that cannot be hidden, until a right
- * password comes: then it is hashed anew on the spot.
+ * dummy one runs beside any other hash. What takes longer than that is hidden by the delay of every
+ * refusal, and when a right password comes it is hashed anew on the spot. Only a password that was
+ * verified lately costs nothing (verified-cache.ts).
  */
 import { Failure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'
 import type { Secret } from '../../base/secret.ts'
+import { passwordForms } from '../../protocol/sasl/text.ts'
 import {
   type LoginAccount,
   selectLoginAccount,
   updatePasswordHash,
 } from '../../storage/accounts.ts'
-import type { Database } from '../../storage/database.ts'
-import {
-  computeArgon2,
-  hashPassword,
-  isCurrentArgon2,
-  isUsableArgon2,
-  makeDummyHash,
-  verifyArgon2,
-  verifyBesideDummy,
-} from './argon2.ts'
+import type { Database } from '../../storage/postgres/database.ts'
+import { hashPassword, isCurrentArgon2, makeDummyHash, verifyArgon2 } from './argon2.ts'
 import type { Asker } from './hash-queue.ts'
-import { isUsableBcrypt, isWholeBcryptPassword, verifyBcrypt } from './legacy-hashes.ts'
+import { isWholePassword, verifyStored } from './schemes/scheme.ts'
+import { VerifiedCache } from './verified-cache.ts'
 
 export type PasswordReason =
   | 'verified'
   | 'no password'
   | 'unusable password hash'
   | 'wrong password'
+  | 'main password not allowed'
+
+/** What is told only of a password that is right. */
+const RIGHT: ReadonlySet<PasswordReason> = new Set(['verified', 'main password not allowed'])
 
 export interface PasswordJudgement {
   reason: PasswordReason
@@ -40,6 +39,7 @@ export interface PasswordJudgement {
 export class PasswordCheck {
   readonly #db: Database
   readonly #log: Log
+  readonly #verified = new VerifiedCache()
   readonly #dummyHash = makeDummyHash()
 
   constructor(db: Database, log: Log) {
@@ -47,18 +47,42 @@ export class PasswordCheck {
     this.#log = log
   }
 
-  /** The cost of a verification, for a user who is not there. @throws {Failure} AUTH_OVERLOADED */
-  async spendOne(password: Secret, asker: Asker): Promise<void> {
-    await verifyArgon2(this.#dummyHash, password, asker)
+  /** The cost of `judge`, for a user who is not there. @throws {Failure} AUTH_OVERLOADED */
+  async spend(sent: Secret, asker: Asker): Promise<void> {
+    for (const password of passwordForms(sent)) await this.#spendOne(password, asker)
   }
 
   /** @throws {Failure} AUTH_OVERLOADED, or a storage failure */
-  async judge(account: LoginAccount, password: Secret, asker: Asker): Promise<PasswordJudgement> {
+  async judge(account: LoginAccount, sent: Secret, asker: Asker): Promise<PasswordJudgement> {
+    const { passwordHash, isMainPasswordAllowed } = account
+    const isFresh = passwordHash !== undefined && this.#verified.has(account, passwordHash, sent)
+    if (isFresh && isMainPasswordAllowed) return { reason: 'verified', account }
+    let judgement: PasswordJudgement = { reason: 'wrong password', account }
+    for (const password of passwordForms(sent)) {
+      judgement = await this.#judgeForm(account, password, asker)
+      if (RIGHT.has(judgement.reason)) break
+    }
+    const verifiedHash = judgement.account.passwordHash
+    if (judgement.reason === 'verified' && verifiedHash !== undefined)
+      this.#verified.add(account, verifiedHash, sent)
+    return judgement
+  }
+
+  async #judgeForm(
+    account: LoginAccount,
+    password: Secret,
+    asker: Asker,
+  ): Promise<PasswordJudgement> {
     const stored = account.passwordHash
     const reason = await this.#verify(stored, password, asker)
-    if (reason !== 'verified' || stored === undefined || isCurrentArgon2(stored))
-      return { reason, account }
+    if (reason !== 'verified' || stored === undefined) return { reason, account }
+    if (!account.isMainPasswordAllowed) return { reason: 'main password not allowed', account }
+    if (isCurrentArgon2(stored)) return { reason, account }
     return this.#rehash(account, stored, password, asker)
+  }
+
+  async #spendOne(password: Secret, asker: Asker): Promise<void> {
+    await verifyArgon2(this.#dummyHash, password, asker)
   }
 
   async #verify(
@@ -66,25 +90,13 @@ export class PasswordCheck {
     password: Secret,
     asker: Asker,
   ): Promise<PasswordReason> {
-    const isRight = await this.#compare(stored, password, asker)
+    const isRight =
+      stored === undefined
+        ? undefined
+        : await verifyStored(stored, password, this.#dummyHash, asker)
     if (isRight !== undefined) return isRight ? 'verified' : 'wrong password'
-    await this.spendOne(password, asker)
+    await this.#spendOne(password, asker)
     return stored === undefined ? 'no password' : 'unusable password hash'
-  }
-
-  /** @returns undefined, at no cost, if there is nothing to compare with */
-  #compare(
-    stored: string | undefined,
-    password: Secret,
-    asker: Asker,
-  ): Promise<boolean> | undefined {
-    if (stored === undefined) return undefined
-    if (isCurrentArgon2(stored)) return verifyArgon2(stored, password, asker)
-    const beside = (work: () => Promise<boolean>): Promise<boolean> =>
-      verifyBesideDummy(work, this.#dummyHash, password, asker)
-    if (isUsableArgon2(stored)) return beside(() => computeArgon2(stored, password))
-    if (isUsableBcrypt(stored)) return beside(() => verifyBcrypt(stored, password))
-    return undefined
   }
 
   /** The password is right already: no trouble here may refuse the login. */
@@ -94,15 +106,14 @@ export class PasswordCheck {
     password: Secret,
     asker: Asker,
   ): Promise<PasswordJudgement> {
-    // Only 72 octets are proven: hashing the rest could lock in somebody's slip of the finger.
-    if (stored.startsWith('$2') && !isWholeBcryptPassword(password))
-      return { reason: 'verified', account }
+    // Of bcrypt only 72 octets are proven: hashing the rest could lock in a slip of the finger.
+    if (!isWholePassword(stored, password)) return { reason: 'verified', account }
     const { domainId, userId, domainName, localPart } = account
     try {
       const passwordHash = await hashPassword(password, asker)
       const fingerprint = await updatePasswordHash(this.#db, domainId, userId, stored, passwordHash)
       if (fingerprint !== undefined)
-        return { reason: 'verified', account: { ...account, passwordHash, fingerprint } }
+        return { reason: 'verified', account: renewed(account, { passwordHash, fingerprint }) }
     } catch (error) {
       if (!(error instanceof Failure)) throw error
       this.#log.warn({ domain: domainName, error }, 'a password could not be hashed anew')
@@ -113,6 +124,18 @@ export class PasswordCheck {
     if (current?.passwordHash === undefined || current.userId !== userId)
       return { reason: 'wrong password', account }
     const reason = await this.#verify(current.passwordHash, password, asker)
-    return { reason, account: current }
+    const isAllowed = current.isMainPasswordAllowed || reason !== 'verified'
+    return {
+      reason: isAllowed ? reason : 'main password not allowed',
+      account: renewed(account, current),
+    }
   }
+}
+
+/** What was read of the account before stays, but for what goes with the hash. */
+function renewed(
+  account: LoginAccount,
+  { passwordHash, fingerprint }: Pick<LoginAccount, 'passwordHash' | 'fingerprint'>,
+): LoginAccount {
+  return { ...account, passwordHash, fingerprint, scramKeys: undefined }
 }

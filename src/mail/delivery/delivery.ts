@@ -5,8 +5,8 @@
  */
 import { assert } from '../../base/assert.ts'
 import type { Recipient } from '../../storage/accounts.ts'
-import type { Database } from '../../storage/database.ts'
 import { deliver } from '../../storage/deliveries.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 import type { IngestedMessage } from './ingest.ts'
 
 /** A recipient and what stands before the body in this copy. */

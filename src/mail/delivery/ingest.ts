@@ -10,7 +10,7 @@ import { randomUUID } from 'node:crypto'
 import { assert } from '../../base/assert.ts'
 import { Failure } from '../../base/failure.ts'
 import { CHUNK_OCTETS, insertBody, insertChunk } from '../../storage/bodies.ts'
-import type { Database } from '../../storage/database.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 import { LineEnds } from './line-ends.ts'
 
 /** Most messages fit; larger ones double it up to a chunk. */

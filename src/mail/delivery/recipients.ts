@@ -5,7 +5,7 @@
  */
 import { domainToASCII } from 'node:url'
 import { type Recipient, selectRecipient } from '../../storage/accounts.ts'
-import type { Database } from '../../storage/database.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 
 export interface MailAddress {
   localPart: string

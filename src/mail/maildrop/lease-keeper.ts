@@ -4,28 +4,33 @@
  * the sessions here with the rows there. There is no heartbeat per session and no LISTEN.
  *
  * A session whose row is gone (kicked, taken over, lost in a crash of PostgreSQL), whose user was
- * suspended or whose credential changed is ended; a row without a session is deleted. Time is this
- * process' monotonic clock and the database's now(), never the wall clock of a node.
+ * suspended or whose credential changed is ended, as is an idle one whose maildrop another login
+ * waits for; a row without a session is deleted. Time is this process' monotonic clock and the
+ * database's now(), never the wall clock of a node.
  */
 import { randomUUID } from 'node:crypto'
 import type { Log } from '../../base/log.ts'
-import type { Database } from '../../storage/database.ts'
 import type { Lease } from '../../storage/leases.ts'
 import {
   deleteNode,
   deleteNodeSessions,
   insertNode,
+  type NodeSession,
   renewNode,
   selectDeadNodes,
   selectNodeSessions,
 } from '../../storage/nodes.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 
 /** A session in TRANSACTION, as the keeper sees it. */
 export interface LiveSession {
   readonly lease: Lease
   /** Of the credential it logged in with; see LoginAccount. */
   readonly fingerprint: string
-  end(reason: 'lease-lost'): void
+  /** For how long it has been idle, in milliseconds; 0 while it carries something out. */
+  idleMs(): number
+  /** `wanted`: the lease is still ours, and to be given back at once. */
+  end(reason: 'lease-lost' | 'wanted'): void
 }
 
 interface LeaseKeeperOptions {
@@ -47,6 +52,8 @@ const BEAT_INTERVAL_MS = 5_000
  * said.
  */
 const TRUST_MS = 25_000
+/** A phone that lost its network leaves a session like this; a client that works does not. */
+const GIVES_WAY_AFTER_MS = 60_000
 
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions
@@ -178,24 +185,32 @@ export class LeaseKeeper {
   }
 
   async #reconcile(): Promise<void> {
-    const { db, log } = this.#options
+    const { db } = this.#options
     const before = [...this.#live.values()]
     const rows = new Map(
       (await selectNodeSessions(db, this.#nodeId)).map((row) => [row.sessionId, row]),
     )
-    for (const session of before) {
-      const row = rows.get(session.lease.sessionId)
-      const isKept = row?.fingerprint === session.fingerprint && !row.isSuspended
-      if (isKept || !this.#live.has(session.lease.sessionId)) continue
-      log.info(
-        { session: session.lease.sessionId, isRowThere: row !== undefined },
-        'the lease is gone or its credential changed: the session ends',
-      )
-      session.end('lease-lost')
-    }
+    for (const session of before) this.#check(session, rows.get(session.lease.sessionId))
     // What was live before the query may have ended since, and its release be on the way: the row
     // it left is deleted by session_id, so deleting it twice is harmless.
     const orphans = [...rows.keys()].filter((id) => !this.#live.has(id) && !this.#pending.has(id))
     if (orphans.length > 0) await deleteNodeSessions(db, this.#nodeId, orphans)
+  }
+
+  /** @param row undefined: there is none */
+  #check(session: LiveSession, row: NodeSession | undefined): void {
+    const { sessionId } = session.lease
+    if (!this.#live.has(sessionId)) return // it ended by itself meanwhile
+    const fields = { session: sessionId, isRowThere: row !== undefined }
+    if (row?.fingerprint !== session.fingerprint || row.isBarred) {
+      this.#options.log.info(
+        fields,
+        'the lease is gone or its credential changed: the session ends',
+      )
+      session.end('lease-lost')
+    } else if (row.isWanted && session.idleMs() >= GIVES_WAY_AFTER_MS) {
+      this.#options.log.info(fields, 'another login waits: the idle session ends')
+      session.end('wanted')
+    }
   }
 }

@@ -5,18 +5,20 @@
  * AUTHORIZATION → TRANSACTION → UPDATE.
  */
 import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import { assert } from '../../base/assert.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'
 import type { LoginAccount } from '../../storage/accounts.ts'
-import type { Database } from '../../storage/database.ts'
 import {
   acquireLease,
   type Counters,
   commitDeletes,
   type Lease,
+  noteLogin,
   releaseLease,
   resolveCommit,
+  wantLease,
 } from '../../storage/leases.ts'
 import {
   type PackedUniqueIds,
@@ -24,6 +26,7 @@ import {
   selectSnapshot,
   selectUniqueIds,
 } from '../../storage/messages.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 import type { LeaseKeeper } from './lease-keeper.ts'
 import { MessageReader, type ReadAheadBudget } from './reader.ts'
 
@@ -43,6 +46,8 @@ export interface MaildropContext {
 export type OpenResult =
   | { kind: 'opened'; maildrop: Maildrop }
   | { kind: 'in-use' }
+  /** too soon after the last login, for a user who has a LOGIN-DELAY */
+  | { kind: 'login-delay' }
   /**
    * The credential changed or the user was suspended since it was verified: as a wrong password.
    */
@@ -57,30 +62,82 @@ const RESOLVE_DEADLINE_MS = 30_000
 const RESOLVE_PAUSE_MS = 250
 
 /**
- * @param client address of the peer, for the operator's session list
- * @param onLeaseLost called at most once, when the lease is known to be no longer ours
+ * What a domain's second_login says of a maildrop that is open elsewhere: how long to wait for it.
+ * Taking over takes a heartbeat of the node that has it, and a moment for its session to end.
+ */
+const WAIT_MS = { refuse: 0, wait: 10_000, 'take-over': 15_000 } as const
+const FIRST_PAUSE_MS = 100
+const PAUSE_MAX_MS = 1_000
+
+/** The connection that a maildrop is opened for. */
+export interface MaildropOwner {
+  /** address of the peer, for the operator's session list */
+  client: string
+  /** the app password or certificate that it logged in with, if it was one */
+  credentialId: string | undefined
+  /** aborted when the peer has gone: nothing is waited for any more */
+  signal?: AbortSignal
+  /** how long the peer has been silent, in milliseconds; 0 while it is owed something */
+  idleMs(): number
+  /** Asked of it when the lease is no longer ours or has to be given back, perhaps repeatedly. */
+  end(): void
+}
+
+/**
+ * Waits for a maildrop that is open elsewhere as its domain's second_login says.
  * @throws {Failure} temporary, if the database is away or this node's own heartbeat is overdue
  */
 export async function openMaildrop(
   context: MaildropContext,
   account: LoginAccount,
-  client: string,
-  onLeaseLost: () => void,
+  owner: MaildropOwner,
+): Promise<OpenResult> {
+  const { secondLogin, domainId, userId } = account
+  const deadline = performance.now() + WAIT_MS[secondLogin]
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS)) {
+    const result = await tryToOpen(context, account, owner)
+    const leftMs = deadline - performance.now()
+    if (result.kind !== 'in-use' || leftMs <= 0 || owner.signal?.aborted) return result
+    if (secondLogin === 'take-over') await wantLease(context.db, domainId, userId)
+    await pause(Math.min(pauseMs, leftMs), owner.signal)
+    if (owner.signal?.aborted) return result
+  }
+}
+
+async function tryToOpen(
+  context: MaildropContext,
+  account: LoginAccount,
+  owner: MaildropOwner,
 ): Promise<OpenResult> {
   const { db, keeper } = context
   if (!keeper.isTrusted()) throw new Failure('LEASE_LOST', 'this node has no valid heartbeat')
   const { domainId, userId, fingerprint } = account
+  const { client, credentialId } = owner
   const lease: Lease = { domainId, userId, sessionId: randomUUID() }
   keeper.expect(lease.sessionId)
   try {
     const { nodeId, deadNodeIds } = keeper
-    const result = await acquireLease(db, { ...lease, nodeId, deadNodeIds, fingerprint, client })
+    const request = { ...lease, nodeId, deadNodeIds, fingerprint, credentialId, client }
+    const result = await acquireLease(db, request)
     if (result.kind !== 'acquired') {
       keeper.forget(lease.sessionId)
       return result
     }
-    keeper.track({ lease, fingerprint, end: onLeaseLost })
     const maildrop = new Maildrop(context, lease, result.counters)
+    if (await isTooSoon(db, account)) {
+      await maildrop.close()
+      return { kind: 'login-delay' }
+    }
+    keeper.track({
+      lease,
+      fingerprint,
+      idleMs: () => owner.idleMs(),
+      end: (reason) => {
+        owner.end()
+        // Before the peer has closed, which may be gone without a word: somebody waits.
+        if (reason === 'wanted') void maildrop.close()
+      },
+    })
     if (keeper.isTrusted()) return { kind: 'opened', maildrop }
     await maildrop.close()
     throw new Failure('LEASE_LOST', 'the heartbeat became overdue while the lease was taken')
@@ -88,6 +145,18 @@ export async function openMaildrop(
     keeper.forget(lease.sessionId)
     throw error
   }
+}
+
+/** Asked only of users who have a LOGIN-DELAY, and only when they hold the lease. */
+async function isTooSoon(db: Database, account: LoginAccount): Promise<boolean> {
+  const { domainId, userId, loginDelaySeconds } = account
+  if (loginDelaySeconds === 0) return false
+  return !(await noteLogin(db, domainId, userId, loginDelaySeconds))
+}
+
+/** @param signal ends it early */
+function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return delay(ms, undefined, { signal }).catch(() => {})
 }
 
 export class Maildrop {
@@ -197,7 +266,7 @@ export class Maildrop {
         log.info({ session: this.lease.sessionId, result }, 'the lost QUIT is resolved')
         return result
       } catch {
-        await new Promise((resolve) => setTimeout(resolve, RESOLVE_PAUSE_MS))
+        await delay(RESOLVE_PAUSE_MS)
       }
     }
     log.error({ session: this.lease.sessionId }, 'QUIT stays undecided: closing without a reply')

@@ -9,9 +9,9 @@
 import { assert } from '../../base/assert.ts'
 import { Failure } from '../../base/failure.ts'
 import { CHUNK_OCTETS, selectChunk } from '../../storage/bodies.ts'
-import type { Database } from '../../storage/database.ts'
 import type { Lease } from '../../storage/leases.ts'
 import { type StoredMessage, selectMessages } from '../../storage/messages.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 import type { Snapshot } from './maildrop.ts'
 
 /** LIMIT: one maildrop's window; 50 messages of 10 KB, the size that was measured best. */

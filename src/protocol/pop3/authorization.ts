@@ -1,30 +1,18 @@
 /**
- * The AUTHORIZATION state, RFC 1939 §4 and §7: who the peer is, and the way into the maildrop. What
- * is verified, and the lease, are the owner's affair: `login` asks for both at once. A login that
- * fails for any reason forgets the name, so PASS never works twice after one USER.
+ * The AUTHORIZATION state, RFC 1939 §4 and §7: who the peer is, without SASL (authentication.ts);
+ * and STLS, RFC 2595 §4, which is best before it.
  */
 import { assert } from '../../base/assert.ts'
 import { Secret } from '../../base/secret.ts'
-import type { LoginAttempt, Pop3Outcome } from './actions.ts'
 import type { Dialogue } from './dialogue.ts'
-import { Listing } from './listing.ts'
+import { logIn } from './login.ts'
 import {
   APOP_UNAVAILABLE,
-  LOGIN_REFUSALS,
-  maildropOpened,
   PLAINTEXT_REFUSED,
   type Refusal,
-  SEND_PASSWORD,
-  signOff,
-  TOO_MANY_LOGINS,
+  TLS_UNAVAILABLE,
   USER_FIRST,
 } from './replies.ts'
-
-/**
- * LIMIT: wrong credentials before the connection is closed. CLIENT: Thunderbird spends three on one
- * wrong password, by trying it with three mechanisms.
- */
-const LOGIN_FAILURES_MAX = 5
 
 export function checkPlaintext(dialogue: Dialogue): Refusal | undefined {
   return dialogue.parameters.isPlaintextAllowed ? undefined : PLAINTEXT_REFUSED
@@ -33,7 +21,7 @@ export function checkPlaintext(dialogue: Dialogue): Refusal | undefined {
 /** RFC 1939 §7; a second USER replaces the first, and whether the name exists is never told. */
 export function nameUser(dialogue: Dialogue, name: string): void {
   dialogue.userName = name
-  dialogue.reply(SEND_PASSWORD)
+  dialogue.accept(dialogue.words.sendPassword)
 }
 
 /** LENIENT: RFC 1939 §7 has PASS follow USER immediately; other commands between do no harm. */
@@ -62,35 +50,22 @@ export function logInWithDigest(
   logIn(dialogue, { mechanism: 'apop', name, timestamp, digest })
 }
 
+export function checkTls(dialogue: Dialogue): Refusal | undefined {
+  return dialogue.parameters.isTlsOffered ? undefined : TLS_UNAVAILABLE
+}
+
+/** RFC 2595 §4. While it lasts the session is deaf: what the peer sends now is for TLS. */
+export function startTls(dialogue: Dialogue): void {
+  dialogue.accept(dialogue.words.beginTls)
+  dialogue.ask({ kind: 'start-tls' }, (_, outcome) => {
+    assert(outcome.kind === 'secured', 'start-tls is answered by secured alone')
+    dialogue.enterSecured(outcome.parameters)
+  })
+  dialogue.state = 'securing'
+}
+
 /** RFC 1939 §4: QUIT before a login closes and changes nothing. */
 export function leave(dialogue: Dialogue): void {
-  dialogue.reply(signOff(dialogue.parameters.hostname))
+  dialogue.accept(dialogue.words.signOff(dialogue.parameters.hostname))
   dialogue.close('quit')
-}
-
-function logIn(dialogue: Dialogue, attempt: LoginAttempt): void {
-  dialogue.userName = undefined
-  dialogue.ask({ kind: 'login', attempt }, answerLogin)
-}
-
-function answerLogin(dialogue: Dialogue, outcome: Pop3Outcome): void {
-  if (outcome.kind === 'login-refused') {
-    refuseLogin(dialogue, outcome.reason)
-    return
-  }
-  assert(outcome.kind === 'opened', 'login is answered by opened or login-refused')
-  const listing = new Listing(outcome)
-  dialogue.enterTransaction(listing)
-  dialogue.reply(maildropOpened(outcome.displayName, listing.messageCount, listing.octets))
-}
-
-function refuseLogin(dialogue: Dialogue, reason: keyof typeof LOGIN_REFUSALS): void {
-  // Who is turned away by a lock or a fault of ours has proved nothing wrong and may go on trying.
-  if (reason === 'bad-credentials' || reason === 'suspended') dialogue.loginFailureCount += 1
-  if (dialogue.loginFailureCount < LOGIN_FAILURES_MAX) {
-    dialogue.reply(LOGIN_REFUSALS[reason])
-    return
-  }
-  dialogue.reply(reason === 'bad-credentials' ? TOO_MANY_LOGINS : LOGIN_REFUSALS[reason])
-  dialogue.close('login-failures')
 }

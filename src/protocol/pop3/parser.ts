@@ -8,10 +8,18 @@
  * extra arguments are refused.
  */
 import { isUtf8 } from 'node:buffer'
-import { CR, NUL, SPACE } from '../wire/ascii.ts'
+import { CR, EQUALS, NUL, SPACE } from '../wire/ascii.ts'
 
 export const MALFORMED: unique symbol = Symbol('malformed')
 export type Malformed = typeof MALFORMED
+
+/** RFC 5034 §4: what AUTH begins an exchange with. */
+export interface MechanismAndResponse {
+  /** In upper case, as mechanisms are registered; whether there is such a one is not known yet. */
+  mechanism: string
+  /** undefined: none came; of no octets: "=" came. */
+  initialResponse: Buffer | undefined
+}
 
 /** What each shape of arguments is parsed to. */
 export interface Arguments {
@@ -21,9 +29,11 @@ export interface Arguments {
   password: Buffer
   /** The digest in lower case. */
   nameAndDigest: { name: string; digest: string }
+  mechanism: MechanismAndResponse | undefined
   /** Zero and numbers without a message are parsed; the check refuses them. */
   number: number
   optionalNumber: number | undefined
+  optionalName: string | undefined
   numberAndLines: { number: number; bodyLines: number }
 }
 export type Shape = keyof Arguments
@@ -34,12 +44,13 @@ type ArgumentParsers = { [S in Shape]: (line: Buffer, start: number) => Argument
 const NUMBER_MAX = Number.MAX_SAFE_INTEGER
 const DIGEST_LENGTH = 32
 
-/** A 3 or 4 letter keyword of any case packed into one number, 0 for anything else. */
+/** A keyword of 3 or 4 letters of any case packed into one number, 0 for anything else. */
 export function verbKey(line: Buffer): number {
   const length = verbLength(line)
   if (length !== 3 && length !== 4) return 0
   let key = 0
-  // Only a letter and its other case become the same octet when bit 5 is set.
+  // Bit 5 is what tells a letter from its other case. A digit (UTF8) has it, and shares it with a
+  // control character; a line with one of those is refused anyway.
   for (let index = 0; index < length; index += 1) {
     key = (key << 8) | (line[index] as number) | 0x20
   }
@@ -56,6 +67,16 @@ export function parseArguments<S extends Shape>(
   start: number,
 ): Arguments[S] | Malformed {
   return PARSERS[shape](line, start)
+}
+
+/**
+ * Base64 as RFC 4648 §4 has it: nothing but its alphabet, padded, no stray bits in the end.
+ * @returns new octets, no view of the line
+ */
+export function parseBase64(line: Buffer, start = 0, end = line.length): Buffer | Malformed {
+  const text = line.toString('latin1', start, end)
+  const octets = Buffer.from(text, 'base64')
+  return octets.toString('base64') === text ? octets : MALFORMED
 }
 
 /** Whether C0 control characters or DEL are in the line; legal nowhere but in a password. */
@@ -96,11 +117,28 @@ const PARSERS: ArgumentParsers = {
     return { name, digest }
   },
 
+  mechanism: (line, start) => {
+    const end = trimmedEnd(line, start)
+    if (end === start) return undefined
+    const space = line.indexOf(SPACE, start + 1)
+    const mechanismEnd = space === -1 || space > end ? end : space
+    if (mechanismEnd === start + 1) return MALFORMED
+    const mechanism = line.toString('latin1', start + 1, mechanismEnd).toUpperCase()
+    if (mechanismEnd === end) return { mechanism, initialResponse: undefined }
+    const initialResponse = parseInitialResponse(line, mechanismEnd + 1, end)
+    return initialResponse === MALFORMED ? MALFORMED : { mechanism, initialResponse }
+  },
+
   number: (line, start) => parseNumber(line, start + 1, trimmedEnd(line, start)),
 
   optionalNumber: (line, start) => {
     const end = trimmedEnd(line, start)
     return end === start ? undefined : parseNumber(line, start + 1, end)
+  },
+
+  optionalName: (line, start) => {
+    const end = trimmedEnd(line, start)
+    return end === start ? undefined : parseName(line, start + 1, end)
   },
 
   numberAndLines: (line, start) => {
@@ -112,6 +150,12 @@ const PARSERS: ArgumentParsers = {
     if (number === MALFORMED || bodyLines === MALFORMED) return MALFORMED
     return { number, bodyLines }
   },
+}
+
+/** RFC 5034 §4: one of no octets is written "=", so that it can be seen. */
+function parseInitialResponse(line: Buffer, start: number, end: number): Buffer | Malformed {
+  const isEmpty = end - start === 1 && line[start] === EQUALS
+  return isEmpty ? Buffer.alloc(0) : parseBase64(line, start, end)
 }
 
 function trimmedEnd(line: Buffer, start: number): number {

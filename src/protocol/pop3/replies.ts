@@ -1,133 +1,97 @@
 /**
- * Every word the POP3 server says, apart from multi-line replies (listing.ts, capabilities.ts).
- * The wording is that of the examples in RFC 1939 §5 and §10. Response codes are those of RFC 2449
- * §8 and RFC 3206: [IN-USE], [AUTH], [SYS/TEMP], [SYS/PERM]. Nothing that a peer typed is ever
- * repeated.
- *
- * All replies are ASCII text with their CRLF, and at most 512 octets (RFC 1939 §3).
+ * The replies to what may not be: each an extended response code, where RFC 2449 §8, RFC 3206 or
+ * RFC 6856 has one, and a text that every language words for itself (words/).
  */
-import type { LoginRefusal, Pop3Parameters } from './actions.ts'
+import type { LoginRefusal, Pop3Outcome } from './actions.ts'
+import type { Words } from './words/words.ts'
 
-/** A command that may not be obeyed. `isBadCommand` ones are counted, and end the connection. */
+type ResponseCode = 'IN-USE' | 'LOGIN-DELAY' | 'AUTH' | 'SYS/TEMP' | 'SYS/PERM' | 'UTF8'
+
+/** -ERR, still without a language. `isBadCommand` ones are counted, and end the connection. */
 export interface Refusal {
-  readonly reply: string
+  readonly code: ResponseCode | undefined
+  readonly text: (words: Words) => string
   readonly isBadCommand: boolean
 }
 
-export const OK = '+OK\r\n'
-export const TOP_FOLLOWS: Buffer = Buffer.from('+OK top of message follows\r\n', 'latin1')
-export const UNIQUE_IDS_FOLLOW = '+OK unique-id listing follows\r\n'
-export const CAPABILITIES_FOLLOW = '+OK capability list follows\r\n'
-/** RFC 1939 §7 lets USER answer alike for known and unknown names. */
-export const SEND_PASSWORD = '+OK send PASS\r\n'
+export const UNKNOWN_COMMAND = bad((words) => words.unknownCommand)
+export const LINE_TOO_LONG = bad((words) => words.lineTooLong)
+export const CONTROL_CHARACTERS = bad((words) => words.controlCharacters)
+export const NOT_LOGGED_IN = bad((words) => words.notLoggedIn)
+export const ALREADY_LOGGED_IN = bad((words) => words.alreadyLoggedIn)
+export const USER_FIRST = bad((words) => words.userFirst)
+export const RESPONSE_NOT_BASE64 = bad((words) => words.responseNotBase64)
+export const RESPONSE_MALFORMED = bad((words) => words.responseMalformed)
+export const TOO_MANY_BAD_COMMANDS = refusal((words) => words.tooManyBadCommands)
+export const TOO_MANY_COMMANDS = refusal((words) => words.tooManyCommands)
 
-export const UNKNOWN_COMMAND = bad('unknown command')
-export const LINE_TOO_LONG = bad('command line too long')
-export const CONTROL_CHARACTERS = bad('control characters are not allowed')
-export const NOT_LOGGED_IN = bad('log in first')
-export const ALREADY_LOGGED_IN = bad('already logged in')
-export const USER_FIRST = bad('send USER first')
-export const TOO_MANY_BAD_COMMANDS = '-ERR too many bad commands, closing the connection\r\n'
+export const UNKNOWN_LANGUAGE = refusal((words) => words.unknownLanguage)
+export const TLS_UNAVAILABLE = refusal((words) => words.tlsUnavailable)
+export const PLAINTEXT_REFUSED = refusal((words) => words.plaintextRefused)
+export const APOP_UNAVAILABLE = refusal((words) => words.apopUnavailable)
+export const MECHANISM_UNAVAILABLE = refusal((words) => words.mechanismUnavailable)
+/** RFC 5034 §4: a line with "*" alone ends the exchange. */
+export const LOGIN_CANCELLED = refusal((words) => words.loginCancelled)
 
-export const PLAINTEXT_REFUSED = refusal(
-  'passwords are not accepted unencrypted, set your mail program to use TLS',
-)
-export const APOP_UNAVAILABLE = refusal('APOP is not available here')
-
-/** RFC 2449 §8, RFC 3206 §4, §5. [AUTH] is said alike for an unknown user and a wrong password. */
-export const LOGIN_REFUSALS: Readonly<Record<LoginRefusal, string>> = {
-  'bad-credentials': '-ERR [AUTH] wrong user name or password\r\n',
-  suspended: '-ERR [SYS/PERM] this account is suspended\r\n',
-  'in-use': '-ERR [IN-USE] maildrop is locked by another session\r\n',
-  temporary: '-ERR [SYS/TEMP] login is not possible now, try again later\r\n',
+/** [AUTH] is said alike for an unknown user and a wrong password. */
+export const LOGIN_REFUSALS: Readonly<Record<LoginRefusal, Refusal>> = {
+  'bad-credentials': refusal((words) => words.wrongCredentials, 'AUTH'),
+  suspended: refusal((words) => words.accountSuspended, 'SYS/PERM'),
+  'in-use': refusal((words) => words.maildropInUse, 'IN-USE'),
+  'login-delay': refusal((words) => words.loginTooSoon, 'LOGIN-DELAY'),
+  throttled: refusal((words) => words.loginsThrottled, 'SYS/TEMP'),
+  'too-many-sessions': refusal((words) => words.tooManySessions, 'SYS/TEMP'),
+  temporary: refusal((words) => words.loginImpossible, 'SYS/TEMP'),
 }
-export const TOO_MANY_LOGINS = '-ERR [AUTH] too many failed logins, closing the connection\r\n'
+export const TOO_MANY_LOGINS = refusal((words) => words.tooManyLogins, 'AUTH')
 
-export const MAILDROP_UNAVAILABLE = refusal(
-  '[SYS/TEMP] maildrop cannot be read now, try again later',
-)
-export const MESSAGE_UNAVAILABLE = {
-  gone: '-ERR message is gone\r\n',
-  temporary: '-ERR [SYS/TEMP] message cannot be read now, try again later\r\n',
-  damaged: '-ERR [SYS/PERM] message is damaged\r\n',
-} as const
+export const MAILDROP_UNAVAILABLE = refusal((words) => words.maildropUnavailable, 'SYS/TEMP')
+export const MESSAGE_UNAVAILABLE: Readonly<Record<ReasonOf<'unavailable'>, Refusal>> = {
+  gone: refusal((words) => words.messageGone),
+  temporary: refusal((words) => words.messageUnavailable, 'SYS/TEMP'),
+  damaged: refusal((words) => words.messageDamaged, 'SYS/PERM'),
+  'needs-utf8': refusal((words) => words.messageNeedsUtf8, 'UTF8'),
+}
 /** RFC 1939 §6: -ERR if not all could be deleted; ours deletes all or none. */
-export const COMMIT_FAILED = {
-  'nothing-deleted': '-ERR [SYS/TEMP] nothing was deleted, try again later\r\n',
-  'lease-lost': '-ERR [SYS/TEMP] this session had been ended, nothing was deleted\r\n',
-} as const
-export const SHUTTING_DOWN = '-ERR [SYS/TEMP] server is shutting down, try again later\r\n'
-export const SESSION_ENDED = '-ERR [SYS/TEMP] this session was ended by the server\r\n'
+export const COMMIT_FAILED: Readonly<Record<ReasonOf<'commit-failed'>, Refusal>> = {
+  'nothing-deleted': refusal((words) => words.nothingDeleted, 'SYS/TEMP'),
+  'lease-lost': refusal((words) => words.sessionWasEnded, 'SYS/TEMP'),
+}
+export const SHUTTING_DOWN = refusal((words) => words.shuttingDown, 'SYS/TEMP')
+export const SESSION_ENDED = refusal((words) => words.sessionEnded, 'SYS/TEMP')
+
+type ReasonOf<K extends Pop3Outcome['kind']> = Extract<
+  Pop3Outcome,
+  { kind: K; reason: string }
+>['reason']
 
 /** RFC 1939 §4; with the timestamp only where APOP works, since clients insist on it then (§7). */
-export function greeting(parameters: Pop3Parameters): string {
-  const { apopTimestamp } = parameters
-  if (apopTimestamp === undefined) return '+OK POP3 server ready\r\n'
-  return `+OK POP3 server ready ${apopTimestamp}\r\n`
+export function greeting(apopTimestamp: string | undefined): string {
+  return apopTimestamp === undefined ? 'POP3 server ready' : `POP3 server ready ${apopTimestamp}`
 }
 
-/** @param displayName whose maildrop it is, as stored with the account */
-export function maildropOpened(displayName: string, count: number, octets: number): string {
-  const owner = isPrintableAscii(displayName) ? `${displayName}'s maildrop` : 'maildrop'
-  return `+OK ${owner} has ${maildropSize(count, octets)}\r\n`
-}
-
-export function maildropHas(count: number, octets: number): string {
-  return `+OK maildrop has ${maildropSize(count, octets)}\r\n`
-}
-
-export function scanListingFollows(count: number, octets: number): string {
-  return `+OK ${maildropSize(count, octets)}\r\n`
-}
-
-export function octetsFollow(octets: number): Buffer {
-  return Buffer.from(`+OK ${octets} octets\r\n`, 'latin1')
-}
-
-export function messageDeleted(number: number): string {
-  return `+OK message ${number} deleted\r\n`
-}
-
-/** @param total how far the numbers go, deleted messages included */
 export function noSuchMessage(total: number): Refusal {
-  return refusal(`no such message, only ${messages(total)} in maildrop`)
+  return refusal((words) => words.noSuchMessage(total))
 }
 
 export function alreadyDeleted(number: number): Refusal {
-  return refusal(`message ${number} already deleted`)
-}
-
-export function signOff(hostname: string): string {
-  return `+OK ${hostname} POP3 server signing off\r\n`
-}
-
-/** @param countLeft messages of this session's listing that stay */
-export function signOffAfterUpdate(hostname: string, countLeft: number): string {
-  const left = countLeft === 0 ? 'maildrop empty' : `${messages(countLeft)} left`
-  return `+OK ${hostname} POP3 server signing off (${left})\r\n`
+  return refusal((words) => words.alreadyDeleted(number))
 }
 
 /** @param usage the command with its arguments, e.g. `TOP message lines` */
 export function wrongArguments(usage: string): Refusal {
-  return bad(`expected: ${usage}`)
+  return bad((words) => words.expected(usage))
 }
 
-function bad(text: string): Refusal {
-  return { reply: `-ERR ${text}\r\n`, isBadCommand: true }
+/** @returns the line as it is sent */
+export function serializeRefusal({ code, text }: Refusal, words: Words): string {
+  return code === undefined ? `-ERR ${text(words)}\r\n` : `-ERR [${code}] ${text(words)}\r\n`
 }
 
-function refusal(text: string): Refusal {
-  return { reply: `-ERR ${text}\r\n`, isBadCommand: false }
+function bad(text: Refusal['text']): Refusal {
+  return { code: undefined, text, isBadCommand: true }
 }
 
-function maildropSize(count: number, octets: number): string {
-  return `${messages(count)} (${octets} octets)`
-}
-
-function messages(count: number): string {
-  return count === 1 ? '1 message' : `${count} messages`
-}
-
-function isPrintableAscii(text: string): boolean {
-  return /^[\x20-\x7e]+$/.test(text)
+function refusal(text: Refusal['text'], code?: ResponseCode): Refusal {
+  return { code, text, isBadCommand: false }
 }

@@ -1,7 +1,7 @@
 /**
- * The POP3 session, RFC 1939 and RFC 2449, without I/O: octets in, actions out, outcomes back in.
- * This file turns input into commands one at a time and knows nothing of what they do; that is in
- * the rooms that transitions.ts names.
+ * The POP3 session, RFC 1939 and its extensions, without I/O: octets in, actions out, outcomes back
+ * in. This file turns input into lines one at a time, commands and answers to challenges, and knows
+ * nothing of what they do; that is in the rooms that transitions.ts names.
  *
  * The owner's side of the bargain: pull `next()` until undefined after each `receive` and
  * `resume`, and only while the socket has room (a long listing is made as it is pulled). Stop
@@ -10,15 +10,17 @@
  */
 import { assert } from '../../base/assert.ts'
 import type { EndReason, Session } from '../session.ts'
+import { ASTERISK } from '../wire/ascii.ts'
 import { LineBuffer } from '../wire/line-buffer.ts'
 import type { Pop3Action, Pop3Outcome, Pop3Parameters } from './actions.ts'
-import { Dialogue } from './dialogue.ts'
+import { Dialogue, type Response } from './dialogue.ts'
 import { isHttpRequest } from './http-request.ts'
 import {
   type Arguments,
   hasControlCharacters,
   MALFORMED,
   parseArguments,
+  parseBase64,
   type Shape,
   verbKey,
 } from './parser.ts'
@@ -26,7 +28,9 @@ import {
   CONTROL_CHARACTERS,
   greeting,
   LINE_TOO_LONG,
+  LOGIN_CANCELLED,
   MAILDROP_UNAVAILABLE,
+  RESPONSE_NOT_BASE64,
   type Refusal,
   SESSION_ENDED,
   SHUTTING_DOWN,
@@ -35,16 +39,22 @@ import { type Command, findTransition } from './transitions.ts'
 
 /** LIMIT: RFC 2449 §4, a command line with its CRLF. */
 const COMMAND_LINE_MAX_OCTETS = 255
+/**
+ * LIMIT: a line of AUTH or a response with its CRLF. The tokens of OAUTHBEARER are of some thousand
+ * octets. LENIENT: RFC 5034 §4 has 255 for AUTH too; clients put long tokens there.
+ */
+const AUTH_LINE_MAX_OCTETS = 16_384
+const AUTH = verbKey(Buffer.from('AUTH', 'latin1'))
 
 export class Pop3Session implements Session<Pop3Action, Pop3Outcome> {
   readonly #dialogue: Dialogue
-  readonly #lines = new LineBuffer(COMMAND_LINE_MAX_OCTETS)
+  #lines = new LineBuffer()
   #isFirstLine = true
   #endReason: EndReason | undefined
 
   constructor(parameters: Pop3Parameters) {
     this.#dialogue = new Dialogue(parameters)
-    this.#dialogue.reply(greeting(parameters))
+    this.#dialogue.accept(greeting(parameters.apopTimestamp))
   }
 
   /**
@@ -54,8 +64,10 @@ export class Pop3Session implements Session<Pop3Action, Pop3Outcome> {
     return this.#lines.isFull
   }
 
+  /** Between `start-tls` and `secured` nothing is heard: it would have come in the clear. */
   receive(chunk: Buffer): void {
-    if (this.#dialogue.state !== 'closed') this.#lines.push(chunk)
+    const { state } = this.#dialogue
+    if (state !== 'closed' && state !== 'securing') this.#lines.push(chunk)
   }
 
   next(): Pop3Action | undefined {
@@ -86,36 +98,55 @@ export class Pop3Session implements Session<Pop3Action, Pop3Outcome> {
       this.#takeLeave(this.#endReason)
       return false
     }
-    const line = this.#lines.take()
+    const lineMaxOctets = this.#isLongLineExpected()
+      ? AUTH_LINE_MAX_OCTETS
+      : COMMAND_LINE_MAX_OCTETS
+    const line = this.#lines.take(lineMaxOctets)
     if (line === undefined) return false
-    this.#obey(line)
+    const isTooLong = line.length >= lineMaxOctets
+    if (dialogue.isChallenging) dialogue.respond(isTooLong ? LINE_TOO_LONG : parseResponse(line))
+    else this.#obey(line, isTooLong)
     return true
+  }
+
+  #isLongLineExpected(): boolean {
+    const { isChallenging, state } = this.#dialogue
+    return isChallenging || (state === 'authorization' && verbKey(this.#lines.peek()) === AUTH)
   }
 
   #takeLeave(reason: EndReason): void {
     const dialogue = this.#dialogue
     assert(reason !== 'gone', 'a session whose peer is gone is closed')
-    if (reason === 'drain') dialogue.reply(SHUTTING_DOWN)
-    if (reason === 'lease-lost') dialogue.reply(SESSION_ENDED)
+    if (reason === 'drain') dialogue.refuse(SHUTTING_DOWN)
+    if (reason === 'lease-lost') dialogue.refuse(SESSION_ENDED)
     // RFC 1939 §3: the autologout timer closes without a response.
     dialogue.close(reason)
   }
 
-  #obey(line: Buffer): void {
-    if (this.#isFirstLine) {
-      this.#isFirstLine = false
-      if (isHttpRequest(line)) {
-        this.#dialogue.close('http')
-        return
-      }
+  #obey(line: Buffer, isTooLong: boolean): void {
+    const dialogue = this.#dialogue
+    if (this.#isFirstLine && isHttpRequest(line)) {
+      dialogue.close('http')
+      return
     }
-    const refusal = this.#start(line)
-    if (refusal !== undefined) this.#dialogue.refuse(refusal)
+    this.#isFirstLine = false
+    if (!dialogue.countCommand()) return
+    const refusal = isTooLong ? LINE_TOO_LONG : this.#start(line)
+    if (refusal !== undefined) dialogue.refuse(refusal)
+    if (dialogue.state === 'securing') this.#forgetInput()
+  }
+
+  /**
+   * RFC 2595 §4: what came in the clear behind STLS is not from whom TLS will tell us it is, and
+   * obeying it would be command injection. After TLS the connection is as if it were new.
+   */
+  #forgetInput(): void {
+    this.#lines = new LineBuffer()
+    this.#isFirstLine = true
   }
 
   /** Runs the command in `line`, once the listing that it needs is there. */
   #start(line: Buffer): Refusal | undefined {
-    if (line.length >= COMMAND_LINE_MAX_OCTETS) return LINE_TOO_LONG
     const dialogue = this.#dialogue
     const { state } = dialogue
     assert(state === 'authorization' || state === 'transaction', 'commands run in two states')
@@ -133,6 +164,13 @@ export class Pop3Session implements Session<Pop3Action, Pop3Outcome> {
     })
     return undefined
   }
+}
+
+/** A line that answers a challenge, RFC 5034 §4. */
+function parseResponse(line: Buffer): Response {
+  if (line.length === 1 && line[0] === ASTERISK) return LOGIN_CANCELLED
+  const octets = parseBase64(line)
+  return octets === MALFORMED ? RESPONSE_NOT_BASE64 : octets
 }
 
 /** Freezes the listing for the first command that needs it. */

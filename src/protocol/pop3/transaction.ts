@@ -10,16 +10,8 @@ import {
   COMMIT_FAILED,
   MAILDROP_UNAVAILABLE,
   MESSAGE_UNAVAILABLE,
-  maildropHas,
-  messageDeleted,
   noSuchMessage,
-  OK,
-  octetsFollow,
   type Refusal,
-  scanListingFollows,
-  signOffAfterUpdate,
-  TOP_FOLLOWS,
-  UNIQUE_IDS_FOLLOW,
 } from './replies.ts'
 
 /** The message must exist and not be marked: the same for LIST, UIDL, RETR, TOP and DELE. */
@@ -44,16 +36,16 @@ export function checkTopOf(
 /** RFC 1939 §5: messages marked as deleted are not counted. */
 export function tellStatus(dialogue: Dialogue): void {
   const { messageCount, octets } = dialogue.listing
-  dialogue.reply(`+OK ${messageCount} ${octets}\r\n`)
+  dialogue.accept(`${messageCount} ${octets}`)
 }
 
 export function listSizes(dialogue: Dialogue, number: number | undefined): void {
   const { listing } = dialogue
   if (number !== undefined) {
-    dialogue.reply(`+OK ${number} ${listing.octetsOf(number)}\r\n`)
+    dialogue.accept(`${number} ${listing.octetsOf(number)}`)
     return
   }
-  dialogue.reply(scanListingFollows(listing.messageCount, listing.octets))
+  dialogue.accept(dialogue.words.scanListingFollows(listing.messageCount, listing.octets))
   dialogue.stream(listing.serializeSizes())
 }
 
@@ -77,17 +69,17 @@ export function listUniqueIds(dialogue: Dialogue, number: number | undefined): v
 function tellUniqueIds(dialogue: Dialogue, number: number | undefined): void {
   const { listing } = dialogue
   if (number !== undefined) {
-    dialogue.reply(`+OK ${number} ${listing.uniqueIdOf(number)}\r\n`)
+    dialogue.accept(`${number} ${listing.uniqueIdOf(number)}`)
     return
   }
-  dialogue.reply(UNIQUE_IDS_FOLLOW)
+  dialogue.accept(dialogue.words.uniqueIdsFollow)
   dialogue.stream(listing.serializeUniqueIds())
 }
 
 /** RFC 1939 §5: the size told is that of the listing, before byte-stuffing. */
 export function retrieve(dialogue: Dialogue, number: number): void {
   const octets = dialogue.listing.octetsOf(number)
-  askForMessage(dialogue, number, octetsFollow(octets), undefined)
+  askForMessage(dialogue, number, dialogue.words.octetsFollow(octets), undefined)
 }
 
 /**
@@ -99,40 +91,43 @@ export function retrieveTop(
   { number, bodyLines }: { number: number; bodyLines: number },
 ): void {
   const isWhole = bodyLines >= dialogue.listing.octetsOf(number)
-  askForMessage(dialogue, number, TOP_FOLLOWS, isWhole ? undefined : bodyLines)
+  askForMessage(dialogue, number, dialogue.words.topFollows, isWhole ? undefined : bodyLines)
 }
 
 function askForMessage(
   dialogue: Dialogue,
   number: number,
-  header: Buffer,
+  text: string,
   bodyLines: number | undefined,
 ): void {
   const uid = dialogue.listing.uidOf(number)
   const octets = dialogue.listing.octetsOf(number)
-  dialogue.ask({ kind: 'retrieve', uid, octets, header, bodyLines }, answerRetrieve)
+  const header = Buffer.from(`+OK ${text}\r\n`, 'utf8')
+  const isAsciiOnly = dialogue.parameters.isUtf8Asked && !dialogue.isUtf8
+  const action = { kind: 'retrieve', uid, octets, header, bodyLines, isAsciiOnly } as const
+  dialogue.ask(action, answerRetrieve)
 }
 
 function answerRetrieve(dialogue: Dialogue, outcome: Pop3Outcome): void {
   if (outcome.kind === 'retrieved') return
   assert(outcome.kind === 'unavailable', 'retrieve is answered by retrieved or unavailable')
-  dialogue.reply(MESSAGE_UNAVAILABLE[outcome.reason])
+  dialogue.refuse(MESSAGE_UNAVAILABLE[outcome.reason])
 }
 
 /** RFC 1939 §5: marks only; the number stays taken for the rest of the session. */
 export function markDeleted(dialogue: Dialogue, number: number): void {
   dialogue.listing.markDeleted(number)
-  dialogue.reply(messageDeleted(number))
+  dialogue.accept(dialogue.words.messageDeleted(number))
 }
 
 export function unmarkAll(dialogue: Dialogue): void {
   const { listing } = dialogue
   listing.unmarkAll()
-  dialogue.reply(maildropHas(listing.messageCount, listing.octets))
+  dialogue.accept(dialogue.words.maildropHas(listing.messageCount, listing.octets))
 }
 
 export function doNothing(dialogue: Dialogue): void {
-  dialogue.reply(OK)
+  dialogue.accept('')
 }
 
 /** RFC 1939 §6: enters UPDATE. Nothing is said before it is known what became of the deletes. */
@@ -145,9 +140,9 @@ export function commit(dialogue: Dialogue): void {
 function answerCommit(dialogue: Dialogue, outcome: Pop3Outcome): void {
   if (outcome.kind === 'committed') {
     const { hostname } = dialogue.parameters
-    dialogue.reply(signOffAfterUpdate(hostname, dialogue.listing.messageCount))
+    dialogue.accept(dialogue.words.signOffAfterUpdate(hostname, dialogue.listing.messageCount))
   } else if (outcome.kind === 'commit-failed') {
-    dialogue.reply(COMMIT_FAILED[outcome.reason])
+    dialogue.refuse(COMMIT_FAILED[outcome.reason])
   } else {
     // Neither +OK nor -ERR would be the truth, so nothing is said.
     assert(outcome.kind === 'commit-undecided', 'commit is answered by its three outcomes')

@@ -3,15 +3,18 @@
  * does. `check` decides whether it may and has no effect; `proceed` acts and never refuses. Adding
  * a command is one row here, one function in its state's room, one dialog.
  */
-import { listCapabilities } from './any-state.ts'
+import { checkLanguage, chooseLanguage, enableUtf8, listCapabilities } from './any-state.ts'
+import { authenticate, checkMechanism } from './authentication.ts'
 import {
   checkApop,
   checkPlaintext,
+  checkTls,
   checkUserNamed,
   leave,
   logInWithDigest,
   logInWithPassword,
   nameUser,
+  startTls,
 } from './authorization.ts'
 import type { Dialogue } from './dialogue.ts'
 import { type Arguments, type Shape, verbKey } from './parser.ts'
@@ -47,16 +50,22 @@ export interface Command<S extends Shape = Shape> {
   proceed(dialogue: Dialogue, args: Arguments[S]): void
 }
 
-const CAPA = row({ verb: 'CAPA', args: 'none', proceed: listCapabilities }) // RFC 2449 §5
+const IN_ANY_STATE: readonly Command[] = [
+  row({ verb: 'CAPA', args: 'none', proceed: listCapabilities }), // RFC 2449 §5
+  row({ verb: 'LANG', args: 'optionalName', check: checkLanguage, proceed: chooseLanguage }),
+  row({ verb: 'UTF8', args: 'none', proceed: enableUtf8 }), // and LANG: RFC 6856 §2, §3
+]
 
 const COMMANDS: Readonly<Record<CommandState, readonly Command[]>> = {
-  // RFC 1939 §4, §7
+  // RFC 1939 §4, §7; AUTH: RFC 5034 §4; STLS: RFC 2595 §4
   authorization: [
     row({ verb: 'USER', args: 'name', check: checkPlaintext, proceed: nameUser }),
     row({ verb: 'PASS', args: 'password', check: checkUserNamed, proceed: logInWithPassword }),
     row({ verb: 'APOP', args: 'nameAndDigest', check: checkApop, proceed: logInWithDigest }),
+    row({ verb: 'AUTH', args: 'mechanism', check: checkMechanism, proceed: authenticate }),
+    row({ verb: 'STLS', args: 'none', check: checkTls, proceed: startTls }),
     row({ verb: 'QUIT', args: 'none', proceed: leave }),
-    CAPA,
+    ...IN_ANY_STATE,
   ],
   // RFC 1939 §5, §7; QUIT: §6
   transaction: [
@@ -69,7 +78,7 @@ const COMMANDS: Readonly<Record<CommandState, readonly Command[]>> = {
     row({ verb: 'TOP', args: 'numberAndLines', check: checkTopOf, proceed: retrieveTop }),
     row({ verb: 'UIDL', args: 'optionalNumber', check: checkNamed, proceed: listUniqueIds }),
     row({ verb: 'QUIT', args: 'none', proceed: commit }),
-    CAPA,
+    ...IN_ANY_STATE,
   ],
 }
 
@@ -86,8 +95,10 @@ const USAGES: Readonly<Record<Shape, string>> = {
   name: ' name',
   password: ' password',
   nameAndDigest: ' name digest',
+  mechanism: ' [mechanism [initial-response]]',
   number: ' message',
   optionalNumber: ' [message]',
+  optionalName: ' [language]',
   numberAndLines: ' message lines',
 }
 

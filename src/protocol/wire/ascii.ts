@@ -4,3 +4,5 @@ export const LF = 0x0a
 export const DOT = 0x2e
 export const SPACE = 0x20
 export const NUL = 0x00
+export const ASTERISK = 0x2a
+export const EQUALS = 0x3d

@@ -10,22 +10,19 @@
 import { assert } from '../../base/assert.ts'
 import { CR, LF } from './ascii.ts'
 
-/** LIMIT: above this much unread input the owner should stop reading from the socket. */
-const FULL_OCTETS = 4096
+/**
+ * LIMIT: above this much unread input the owner should stop reading from the socket. More than the
+ * longest line, or it would never end.
+ */
+const FULL_OCTETS = 32_768
 /** LIMIT: an owner that goes on reading regardless is broken. */
 const HELD_MAX_OCTETS = 1_048_576
 const EMPTY = Buffer.alloc(0)
 
 export class LineBuffer {
-  readonly #lineMaxOctets: number
   #held: Buffer = EMPTY
   #offset = 0
   #isSkipping = false
-
-  /** @param lineMaxOctets the longest line accepted, its line end included */
-  constructor(lineMaxOctets: number) {
-    this.#lineMaxOctets = lineMaxOctets
-  }
 
   /** Octets held that no `take()` has consumed yet. */
   get heldOctets(): number {
@@ -44,18 +41,27 @@ export class LineBuffer {
     assert(this.#held.length <= HELD_MAX_OCTETS, 'the owner stops reading when the buffer is full')
   }
 
+  /** What is there of the next line, and behind it: enough to tell how long it may become. */
+  peek(): Buffer {
+    return this.#isSkipping && !this.#skip() ? EMPTY : this.#held.subarray(this.#offset)
+  }
+
   /**
    * The next line without its line end; undefined: more octets are needed. A line that is too long
    * comes out as its first `lineMaxOctets` octets, a length that no accepted line has, since those
    * lost at least their LF.
+   * @param lineMaxOctets the longest line accepted, its line end included; the same until the line
+   *   is there, however it is cut
    */
-  take(): Buffer | undefined {
+  take(lineMaxOctets: number): Buffer | undefined {
     if (this.#isSkipping && !this.#skip()) return undefined
     const start = this.#offset
     const end = this.#held.indexOf(LF, start)
     const lineOctets = (end === -1 ? this.#held.length : end + 1) - start
-    if (lineOctets > this.#lineMaxOctets || (end === -1 && lineOctets === this.#lineMaxOctets)) {
-      return this.#cut(start)
+    if (lineOctets > lineMaxOctets || (end === -1 && lineOctets === lineMaxOctets)) {
+      this.#isSkipping = true
+      this.#offset = start + lineMaxOctets
+      return this.#held.subarray(start, this.#offset)
     }
     if (end === -1) {
       this.#releaseChunk()
@@ -64,12 +70,6 @@ export class LineBuffer {
     this.#offset = end + 1
     const isCrlf = end > start && this.#held[end - 1] === CR
     return this.#held.subarray(start, isCrlf ? end - 1 : end)
-  }
-
-  #cut(start: number): Buffer {
-    this.#isSkipping = true
-    this.#offset = start + this.#lineMaxOctets
-    return this.#held.subarray(start, this.#offset)
   }
 
   /** Drops the rest of a line that was too long; false: its end has not come yet. */

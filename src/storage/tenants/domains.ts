@@ -3,7 +3,7 @@
  * a login or a delivery needs of a domain is in accounts.ts.
  */
 import { sql } from 'kysely'
-import type { Database } from '../database.ts'
+import type { Database } from '../postgres/database.ts'
 
 export interface DomainRow {
   domainId: number

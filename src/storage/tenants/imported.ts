@@ -2,7 +2,7 @@
  * The import's ledger, read. It is written by the delivering statement only (deliveries.ts), so a
  * row and its message come or fail together.
  */
-import type { Database } from '../database.ts'
+import type { Database } from '../postgres/database.ts'
 
 /** @param digest SHA-256 of the message with CRLF line ends */
 export async function existsImported(

@@ -4,7 +4,7 @@
  * holds the lease meanwhile and keeps the counters right.
  */
 import { sql } from 'kysely'
-import type { Database } from '../database.ts'
+import type { Database } from '../postgres/database.ts'
 
 export interface MessageRow {
   uid: number

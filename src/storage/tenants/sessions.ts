@@ -2,7 +2,7 @@
  * Live sessions, for those who manage them. A row is the lease; deleting it ends the session: the
  * worker that holds it finds it gone at its next heartbeat, and a QUIT finds it gone at once.
  */
-import type { Database } from '../database.ts'
+import type { Database } from '../postgres/database.ts'
 
 export interface SessionRow {
   sessionId: string

@@ -5,15 +5,21 @@
  * between is ended by its node's next heartbeat, which sees the changed fingerprint.
  */
 import { type ExpressionBuilder, sql } from 'kysely'
-import type { Database } from '../database.ts'
+import type { Database } from '../postgres/database.ts'
 import type { Tables } from '../schema.ts'
+import { hashHead } from './old-hashes.ts'
 
 export interface UserRow {
   domainId: number
   userId: number
   localPart: string
-  passwordScheme: 'argon2id' | 'bcrypt' | undefined
+  /** How the hash begins, enough to tell its scheme. */
+  hashHead: string | undefined
   hasApop: boolean
+  hasScram: boolean
+  isMainPasswordAllowed: boolean
+  /** App passwords and certificates. */
+  credentialCount: number
   isSuspended: boolean
   quotaOctets: number | undefined
   createdAt: Date
@@ -28,16 +34,22 @@ export interface NewUser {
   quotaOctets: number | undefined
 }
 
+/** As base/keyring.ts seals them; undefined: none. */
+export interface SealedCredentials {
+  apopSecret?: Buffer | undefined
+  scramKeys?: Buffer | undefined
+}
+
 /**
- * @param sealApop makes what apop_secret holds; it is bound to the user's id, which is known only
- *   when the row is there, so the row is completed in the same transaction
+ * @param seal makes what is bound to the user's id, which is known only when the row is there: so
+ *   the row is completed in the same transaction
  * @returns userId
  */
 export function insertUser(
   db: Database,
   domainId: number,
   user: NewUser,
-  sealApop: ((userId: number) => Buffer) | undefined,
+  seal: (userId: number) => Promise<SealedCredentials>,
 ): Promise<number> {
   return db.kysely.transaction().execute(async (trx) => {
     const row = await trx
@@ -46,10 +58,11 @@ export function insertUser(
       .returning('user_id')
       .executeTakeFirstOrThrow()
     const userId = Number(row.user_id)
-    if (sealApop !== undefined)
+    const { apopSecret, scramKeys } = await seal(userId)
+    if (apopSecret !== undefined || scramKeys !== undefined)
       await trx
         .updateTable('users')
-        .set({ apop_secret: sealApop(userId) })
+        .set({ apop_secret: apopSecret ?? null, scram_keys: scramKeys ?? null })
         .where('domain_id', '=', domainId)
         .where('user_id', '=', userId)
         .execute()
@@ -114,19 +127,32 @@ export async function updateUserSuspended(
   await updateUser(db, domainId, userId, { suspended: isSuspended }, isSuspended)
 }
 
-/** What is undefined stays as it is. */
+/** What is undefined stays as it is, but that SCRAM keys go with the password they are of. */
 export async function updateUserCredentials(
   db: Database,
   domainId: number,
   userId: number,
-  credentials: { passwordHash: string | undefined; apopSecret: Buffer | null | undefined },
+  credentials: {
+    passwordHash: string | undefined
+    scramKeys: Buffer | undefined
+    apopSecret: Buffer | null | undefined
+  },
 ): Promise<void> {
-  const { passwordHash, apopSecret } = credentials
+  const { passwordHash, scramKeys = null, apopSecret } = credentials
   const change = {
-    ...(passwordHash === undefined ? {} : { password_hash: passwordHash }),
+    ...(passwordHash === undefined ? {} : { password_hash: passwordHash, scram_keys: scramKeys }),
     ...(apopSecret === undefined ? {} : { apop_secret: apopSecret }),
   }
   await updateUser(db, domainId, userId, change, true)
+}
+
+export async function updateMainPasswordAllowed(
+  db: Database,
+  domainId: number,
+  userId: number,
+  isAllowed: boolean,
+): Promise<void> {
+  await updateUser(db, domainId, userId, { main_password_allowed: isAllowed }, true)
 }
 
 export async function updateUserQuota(
@@ -147,6 +173,8 @@ interface Change {
   suspended?: boolean
   password_hash?: string
   apop_secret?: Buffer | null
+  scram_keys?: Buffer | null
+  main_password_allowed?: boolean
   quota_octets?: number | null
 }
 
@@ -189,8 +217,18 @@ function users(db: Database, domainId: number) {
     )
     .select(['u.domain_id', 'u.user_id', 'u.local_part', 'u.suspended', 'u.quota_octets'])
     .select(['u.created_at', 'm.message_count', 'm.octets'])
-    .select(sql<string | null>`left(u.password_hash, 2)`.as('hash_start'))
+    .select(hashHead.as('hash_head'))
     .select(sql<boolean>`u.apop_secret is not null`.as('has_apop'))
+    .select(sql<boolean>`u.scram_keys is not null`.as('has_scram'))
+    .select('u.main_password_allowed')
+    .select((eb) =>
+      eb
+        .selectFrom('credentials as c')
+        .select((e) => e.fn.countAll<number>().as('count'))
+        .where('c.domain_id', '=', domainId)
+        .whereRef('c.user_id', '=', 'u.user_id')
+        .as('credential_count'),
+    )
     .select((eb) => hasSession(eb as never).as('has_session'))
     .where('u.domain_id', '=', domainId)
 }
@@ -202,9 +240,11 @@ function toUser(row: SelectedUser): UserRow {
     domainId: row.domain_id,
     userId: Number(row.user_id),
     localPart: row.local_part,
-    passwordScheme:
-      row.hash_start === null ? undefined : row.hash_start === '$a' ? 'argon2id' : 'bcrypt',
+    hashHead: row.hash_head ?? undefined,
     hasApop: row.has_apop,
+    hasScram: row.has_scram,
+    isMainPasswordAllowed: row.main_password_allowed,
+    credentialCount: row.credential_count ?? 0,
     isSuspended: row.suspended,
     quotaOctets: row.quota_octets === null ? undefined : Number(row.quota_octets),
     createdAt: row.created_at,

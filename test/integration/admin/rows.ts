@@ -1,10 +1,19 @@
 /** Rows as a running node would have them, and questions to the tables behind the program. */
 import { randomUUID } from 'node:crypto'
-import type { Database } from '../../../src/storage/database.ts'
+import type { LoginPeer } from '../../../src/mail/auth/login-peer.ts'
+import type { Database } from '../../../src/storage/postgres/database.ts'
 
 export interface Ids {
   domainId: number
   userId: number
+}
+
+/** For logins that look whether an operation did what it says. */
+export const LOCAL_PEER: LoginPeer = {
+  client: '127.0.0.1',
+  isEncrypted: false,
+  hostDomain: undefined,
+  certificateDigest: undefined,
 }
 
 /** A session of a node that is alive. @returns its id */

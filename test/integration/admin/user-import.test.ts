@@ -4,8 +4,10 @@ import { join } from 'node:path'
 import { hashSync } from 'bcryptjs'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { OldHash } from '../../../src/admin/operations/old-hashes.ts'
 import { importUsers, type UserImportReport } from '../../../src/admin/operations/user-import.ts'
 import { addDomain, addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
+import { STORED_HASHES } from '../../support/stored-hashes.ts'
 import { type Outcome, openProgram, type Program } from './program.ts'
 import { credentialsOf } from './rows.ts'
 
@@ -97,8 +99,8 @@ describe('every line is told for itself', () => {
     [4, /no domain none\.example/],
     [5, /on line 2/],
     [6, /exists already/],
-    [7, /neither argon2id .* nor bcrypt/],
-    [8, /cost/],
+    [7, /no known scheme: known are argon2id, .*bcrypt, .*ssha512, .*plain/],
+    [8, /the bcrypt hash is cut or garbled, or its cost/],
     [9, /"-5" is no quota/],
     [10, /both a password and a hash/],
     [11, /neither a password nor a hash/],
@@ -151,6 +153,47 @@ describe('every line is told for itself', () => {
     expect(await hash('ok2')).toEqual([expect.stringMatching(/^\$argon2id\$/), 524_288_000])
     expect(await hash('ok3')).toEqual([ARGON2, 0])
   })
+})
+
+test('hashes of every scheme go in as they are, {PLAIN} hashed; the report has the others', async () => {
+  await addDomain(database.db, 'moved.example')
+  const stored = STORED_HASHES.filter(({ password }) => password.toString() === 'secret').map(
+    (vector) => vector.stored,
+  )
+  const lines = stored.map((hash, i) => `u${String(i).padStart(2, '0')}@moved.example,"${hash}"`)
+  const added = await importCsv(['address,hash', ...lines])
+  expect(added).toMatchObject({ status: 0, stderr: '' })
+  const rows = await database.db.kysely
+    .selectFrom('users')
+    .select('password_hash')
+    .where(
+      'local_part',
+      'in',
+      stored.map((_, i) => `u${String(i).padStart(2, '0')}`),
+    )
+    .orderBy('local_part')
+    .execute()
+  const isPlain = (hash: string): boolean =>
+    hash.startsWith('{PLAIN}') || hash.startsWith('{PLAIN.')
+  expect(rows.map((row) => row.password_hash)).toEqual(
+    stored.map((hash) =>
+      isPlain(hash) ? expect.stringMatching(/^\$argon2id\$v=19\$m=19456/) : hash,
+    ),
+  )
+
+  const list = ['user', 'list', 'moved.example', '--old-hashes']
+  const old = await program.json<OldHash[]>(list)
+  expect(old.length).toBe(stored.filter((hash) => !isPlain(hash)).length)
+  expect(new Set(old.map((row) => row.scheme))).toContain('sha512-crypt')
+  expect((await program.run(list)).stdout).toMatch(
+    /^ADDRESS +SCHEME\nu00@moved\.example +argon2i\n/,
+  )
+  const ofAll = await program.json<OldHash[]>(['user', 'list', '--old-hashes'])
+  expect(ofAll).toEqual(expect.arrayContaining(old))
+  expect(ofAll.length).toBeGreaterThan(old.length)
+  const nothing = await program.run(['user', 'list'])
+  expect(nothing).toMatchObject({ stdout: '', stderr: expect.stringMatching(/missing.*domain/) })
+  expect(nothing.status).not.toBe(0)
 })
 
 test.each([

@@ -6,19 +6,19 @@ import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { User } from '../../../src/admin/operations/users.ts'
 import { Secret } from '../../../src/base/secret.ts'
-import { decryptApopSecret } from '../../../src/mail/auth/apop-secret.ts'
+import { apopUse } from '../../../src/mail/auth/apop-secret.ts'
 import { Authenticator } from '../../../src/mail/auth/authenticator.ts'
 import { putMessage } from '../../support/mail.ts'
 import {
   addDomain,
   addUser,
   openTestDatabase,
-  TEST_SECRET_KEY,
+  TEST_KEYRING,
   TEST_SECRET_KEY_HEX,
   type TestDatabase,
 } from '../../support/postgres.ts'
 import { openProgram, PROGRAM, type Program } from './program.ts'
-import { credentialsOf, type Ids, putSession, sessionCount } from './rows.ts'
+import { credentialsOf, type Ids, LOCAL_PEER, putSession, sessionCount } from './rows.ts'
 
 let database: TestDatabase
 let program: Program
@@ -48,10 +48,11 @@ async function canLogIn(address: string, password: string): Promise<boolean> {
     db: database.db,
     log: pino({ level: 'silent' }),
     defaultDomain: '',
-    secretKey: TEST_SECRET_KEY,
+    keyring: TEST_KEYRING,
+    failureDelayMs: 0,
   })
   const attempt = { mechanism: 'password', name: address, password: new Secret(password) } as const
-  const { kind } = await authenticator.verify(attempt, '127.0.0.1')
+  const { kind } = await authenticator.verify(attempt, LOCAL_PEER)
   return kind === 'accepted'
 }
 
@@ -59,7 +60,8 @@ async function apopSecretOf(localPart: string): Promise<string | undefined> {
   const ids = await idsOf(localPart)
   const { apop_secret: stored } = await credentialsOf(database.db, ids)
   if (stored === null) return undefined
-  return decryptApopSecret(TEST_SECRET_KEY, ids.domainId, ids.userId, stored)?.reveal().toString()
+  const opened = TEST_KEYRING.open(apopUse(ids.domainId, ids.userId), stored)
+  return opened.kind === 'opened' ? opened.secret.reveal().toString() : undefined
 }
 
 describe('user add', () => {
@@ -69,14 +71,15 @@ describe('user add', () => {
       status: 0,
       stdout: 'added Stdin@a.example\n',
     })
-    expect(await canLogIn('stdin@a.example', ' pass word ')).toBe(true)
     expect(await program.json<User>(['user', 'show', 'STDIN@a.example'])).toMatchObject({
       address: 'Stdin@a.example',
       passwordScheme: 'argon2id',
       hasApop: false,
+      hasScram: true,
       quotaOctets: 1_610_612_736,
       isSuspended: false,
     })
+    expect(await canLogIn('stdin@a.example', ' pass word ')).toBe(true)
   })
 
   test.concurrent('--generate prints the password once, and it works', async () => {

@@ -5,25 +5,35 @@
 import { randomBytes } from 'node:crypto'
 import { hashSync } from 'bcryptjs'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { Keyring } from '../../../src/base/keyring.ts'
 import { openLog } from '../../../src/base/log.ts'
 import { Secret } from '../../../src/base/secret.ts'
-import { apopDigest, encryptApopSecret } from '../../../src/mail/auth/apop-secret.ts'
+import { apopDigest, apopUse } from '../../../src/mail/auth/apop-secret.ts'
 import { argon2Counts } from '../../../src/mail/auth/argon2.ts'
 import {
   Authenticator,
   type AuthenticatorOptions,
   type LoginVerdict,
 } from '../../../src/mail/auth/authenticator.ts'
-import { selectLoginAccount } from '../../../src/storage/accounts.ts'
+import type { LoginPeer } from '../../../src/mail/auth/login-peer.ts'
+import type { LoginAttempt } from '../../../src/protocol/pop3/actions.ts'
+import { type LoginAccount, selectLoginAccount } from '../../../src/storage/accounts.ts'
 import {
   addUser,
   openTestConnection,
   openTestDatabase,
-  TEST_SECRET_KEY,
+  TEST_KEYRING,
+  TEST_SECRET_KEY_HEX,
   type TestDatabase,
 } from '../../support/postgres.ts'
 
 const CLIENT = '192.0.2.7'
+const PEER: LoginPeer = {
+  client: CLIENT,
+  isEncrypted: true,
+  hostDomain: undefined,
+  certificateDigest: undefined,
+}
 const TIMESTAMP = '<1896.697170952@dbc.mtview.ca.us>'
 const PASSWORD = 'Right-Horse-77'
 const WRONG = 'Wrong-Horse-78'
@@ -54,7 +64,7 @@ afterAll(async () => {
 })
 
 afterEach(() => {
-  const secrets = [PASSWORD, WRONG, APOP_SECRET, TEST_SECRET_KEY.reveal().toString('hex')]
+  const secrets = [PASSWORD, WRONG, APOP_SECRET, TEST_SECRET_KEY_HEX]
   for (const secret of secrets) expect(lines.join('\n')).not.toContain(secret)
   lines = []
 })
@@ -65,7 +75,8 @@ function makeAuthenticator(options: Partial<AuthenticatorOptions> = {}): Authent
     db,
     log,
     defaultDomain: '',
-    secretKey: TEST_SECRET_KEY,
+    keyring: TEST_KEYRING,
+    failureDelayMs: 0,
     ...options,
   })
 }
@@ -76,7 +87,7 @@ function byPassword(
   options?: Partial<AuthenticatorOptions>,
 ): Promise<LoginVerdict> {
   const attempt = { mechanism: 'password', name, password: new Secret(password) } as const
-  return makeAuthenticator(options).verify(attempt, CLIENT)
+  return verify(attempt, options)
 }
 
 function byApop(
@@ -86,8 +97,20 @@ function byApop(
 ): Promise<LoginVerdict> {
   const digest = apopDigest(TIMESTAMP, new Secret(secret))
   const attempt = { mechanism: 'apop', name, timestamp: TIMESTAMP, digest } as const
-  return makeAuthenticator(options).verify(attempt, CLIENT)
+  return verify(attempt, options)
 }
+
+async function verify(
+  attempt: LoginAttempt,
+  options?: Partial<AuthenticatorOptions>,
+): Promise<LoginVerdict> {
+  const verdict = await makeAuthenticator(options).verify(attempt, PEER)
+  if (verdict.kind === 'refused') return verdict
+  return { ...verdict, account: { ...verdict.account, ...SETTLES_LATER } }
+}
+
+/** SCRAM keys come a moment after a login. */
+const SETTLES_LATER = { scramKeys: undefined }
 
 async function update(
   address: string,
@@ -102,8 +125,15 @@ async function find(address: string) {
   const [localPart = '', domainName = ''] = address.split('@')
   const account = await selectLoginAccount(database.db, domainName, localPart)
   if (account === undefined) throw new Error(`${address} is missing`)
-  return account
+  return { ...account, ...SETTLES_LATER }
 }
+
+const accepted = (account: LoginAccount): LoginVerdict => ({
+  kind: 'accepted',
+  account,
+  credentialId: undefined,
+  serverSignature: undefined,
+})
 
 /** The reason in the one line about a login; it may come after the verdict. */
 async function loggedReason(): Promise<unknown> {
@@ -120,7 +150,7 @@ const BAD_CREDENTIALS = { kind: 'refused', reason: 'bad-credentials' }
 describe('password', () => {
   it('lets the user in, and logs who and how', async () => {
     const verdict = await byPassword('alice@example.test', PASSWORD)
-    expect(verdict).toEqual({ kind: 'accepted', account: await find('alice@example.test') })
+    expect(verdict).toEqual(accepted(await find('alice@example.test')))
     expect(await loggedReason()).toBe('verified')
     expect(JSON.parse(lines[0] ?? '')).toMatchObject({
       level: 'info',
@@ -154,7 +184,7 @@ describe('password', () => {
     const door = makeAuthenticator()
     const login = async (typed: string): Promise<string> => {
       const attempt = { mechanism: 'password', name: 'mover@example.test' } as const
-      return (await door.verify({ ...attempt, password: new Secret(typed) }, CLIENT)).kind
+      return (await door.verify({ ...attempt, password: new Secret(typed) }, PEER)).kind
     }
     expect(await login('first-one')).toBe('accepted')
     await update('mover@example.test', { password_hash: hashSync('second-one', 4) })
@@ -223,7 +253,11 @@ describe('a flood from one IPv6 network', () => {
     const flood = Array.from({ length: 300 }, (_, index) => {
       const attempt = { mechanism: 'password', name: `x@d${index}.test` } as const
       const login = { ...attempt, password: new Secret(WRONG) }
-      return door.verify(login, `2001:db8::${index.toString(16)}`, leaver.signal)
+      return door.verify(
+        login,
+        { ...PEER, client: `2001:db8::${index.toString(16)}` },
+        leaver.signal,
+      )
     })
     const ended = Promise.allSettled(flood)
     expect((await byPassword('alice@example.test', PASSWORD)).kind).toBe('accepted')
@@ -255,9 +289,9 @@ describe('a hash of another kind', () => {
     const after = await find(address)
     expect(after.passwordHash).toMatch(/^\$argon2id\$/)
     expect(after.fingerprint).not.toBe(before.fingerprint)
-    expect(verdict).toEqual({ kind: 'accepted', account: after })
+    expect(verdict).toEqual(accepted(after))
 
-    expect(await byPassword(address, PASSWORD)).toEqual({ kind: 'accepted', account: after })
+    expect(await byPassword(address, PASSWORD)).toEqual(accepted(after))
     expect(await byPassword(address, WRONG)).toEqual(BAD_CREDENTIALS)
     expect(await find(address)).toEqual(after)
   })
@@ -272,7 +306,7 @@ describe('a hash of another kind', () => {
     const verdict = await byPassword(address, 'secret')
     const after = await find(address)
     expect(after.passwordHash).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/)
-    expect(verdict).toEqual({ kind: 'accepted', account: after })
+    expect(verdict).toEqual(accepted(after))
   })
 
   it('is replaced once when several log in at the same time, and all come in', async () => {
@@ -282,7 +316,7 @@ describe('a hash of another kind', () => {
     const logins = Array.from({ length: 5 }, () => byPassword(address, PASSWORD))
     const verdicts = await Promise.all(logins)
     const account = await find(address)
-    expect(verdicts).toEqual(Array(5).fill({ kind: 'accepted', account }))
+    expect(verdicts).toEqual(Array(5).fill(accepted(account)))
   })
 
   it('stays where bcrypt has not seen the whole password', async () => {
@@ -316,7 +350,7 @@ describe('a hash of another kind', () => {
 describe('APOP', () => {
   it('lets the user in by the right digest', async () => {
     const verdict = await byApop('alice@example.test', APOP_SECRET)
-    expect(verdict).toEqual({ kind: 'accepted', account: await find('alice@example.test') })
+    expect(verdict).toEqual(accepted(await find('alice@example.test')))
     expect(await loggedReason()).toBe('verified')
     expect(JSON.parse(lines[0] ?? '').mechanism).toBe('apop')
   })
@@ -345,7 +379,7 @@ describe('APOP', () => {
     for (const given of ['', digest.slice(1), `${digest}0`, digest.toUpperCase()]) {
       const name = 'alice@example.test'
       const attempt = { mechanism: 'apop', name, timestamp: TIMESTAMP, digest: given } as const
-      expect(await makeAuthenticator().verify(attempt, CLIENT)).toEqual(BAD_CREDENTIALS)
+      expect(await makeAuthenticator().verify(attempt, PEER)).toEqual(BAD_CREDENTIALS)
     }
   })
 
@@ -356,20 +390,20 @@ describe('APOP', () => {
   })
 
   it('is for nobody without the key, and says so in the log', async () => {
-    const verdict = await byApop('alice@example.test', APOP_SECRET, { secretKey: undefined })
+    const verdict = await byApop('alice@example.test', APOP_SECRET, { keyring: undefined })
     expect(verdict).toEqual(BAD_CREDENTIALS)
     expect(await loggedReason()).toBe('no secret key')
   })
 
   it('tells the operator of another key and of damage', async () => {
-    const secretKey = new Secret(randomBytes(32))
-    expect(await byApop('alice@example.test', APOP_SECRET, { secretKey })).toEqual(BAD_CREDENTIALS)
+    const keyring = new Keyring([new Secret(randomBytes(32))])
+    expect(await byApop('alice@example.test', APOP_SECRET, { keyring })).toEqual(BAD_CREDENTIALS)
     expect(await loggedReason()).toBe('APOP secret of another key')
 
     lines = []
     const { domainId, userId } = await find('alice@example.test')
     await addUser(database.db, 'thief@example.test')
-    const stolen = encryptApopSecret(TEST_SECRET_KEY, domainId, userId, new Secret(APOP_SECRET))
+    const stolen = TEST_KEYRING.seal(apopUse(domainId, userId), new Secret(APOP_SECRET))
     await update('thief@example.test', { apop_secret: stolen })
     expect(await byApop('thief@example.test', APOP_SECRET)).toEqual(BAD_CREDENTIALS)
     expect(await loggedReason()).toBe('damaged APOP secret')

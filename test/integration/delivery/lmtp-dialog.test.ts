@@ -1,7 +1,7 @@
 /** What LMTP commands are answered: RFC 2033, RFC 5321, and the extensions that are offered. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Secret } from '../../../src/base/secret.ts'
-import { openDatabase } from '../../../src/storage/database.ts'
+import { openDatabase } from '../../../src/storage/postgres/database.ts'
 import type { LineClient } from '../../support/line-client.ts'
 import {
   begin,

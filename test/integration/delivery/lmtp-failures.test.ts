@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Ingest } from '../../../src/mail/delivery/ingest.ts'
-import type { Database } from '../../../src/storage/database.ts'
+import type { Database } from '../../../src/storage/postgres/database.ts'
 import type { LineClient } from '../../support/line-client.ts'
 import {
   begin,

@@ -42,7 +42,7 @@ test('autologout ends a peer that stopped reading, and its lease', async () => {
   session.socket.pause()
   session.send('RETR 2\r\n'.repeat(20))
   while ((await leases()) > 0);
-  expect(node.logged.join('')).toContain('"reason":"idle"')
+  await node.untilLogged('"reason":"idle"')
   session.socket.destroy()
 })
 

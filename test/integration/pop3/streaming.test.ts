@@ -115,19 +115,12 @@ test('200 clients that stop reading a 25 MB message cost little and hold nothing
   const userIds = rows.map((row) => Number(row.user_id))
   await putMessage(database.db, domainId, userIds, longMessage(25_000_000))
   const before = process.memoryUsage()
-  const clients = await Promise.all(
-    userIds.map(async (_, i) => {
-      const client = await Pop3Client.connect(node.address)
-      await client.line()
-      client.send(`USER stalled${i}@example.test\r\nPASS secret\r\n`)
-      await client.line()
-      expect(await client.line()).toMatch(/^\+OK/)
-      client.send('RETR 1\r\n')
-      expect(await client.line()).toMatch(/^\+OK/)
-      client.socket.pause()
-      return client
-    }),
-  )
+  const clients: Pop3Client[] = []
+  for (let first = 0; first < readers; first += 20) {
+    await node.keeper.beat()
+    clients.push(...(await Promise.all([...Array(20).keys()].map((i) => stall(first + i)))))
+  }
+  await node.keeper.beat()
   // The node is not held up: another login and a whole fetch go through beside them.
   const { name, domainId: d, userId } = await newUser()
   await putMessage(database.db, d, [userId], longMessage(1_000_000))
@@ -138,14 +131,32 @@ test('200 clients that stop reading a 25 MB message cost little and hold nothing
   const grown = (after.rss - before.rss) / readers
   console.log(`memory of a stalled RETR (client side included): ${Math.round(grown / 1024)} KiB`)
   expect(grown).toBeLessThan(3 * 1_048_576)
-  const { rows: busy } = await sql`
-    select pid, state from pg_stat_activity
-    where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'
-  `.execute(database.db.kysely)
-  expect(busy).toEqual([])
+  // What a login leaves to be written afterwards ends by itself; what a reader held would not.
+  while ((await busyBackends()) > 0);
   for (const client of clients) client.socket.destroy()
   await Promise.all(clients.map((client) => client.closed))
 })
+
+/** Logs in, asks for the message and reads no further than its first line. */
+async function stall(i: number): Promise<Pop3Client> {
+  const client = await Pop3Client.connect(node.address)
+  await client.line()
+  client.send(`USER stalled${i}@example.test\r\nPASS secret\r\n`)
+  await client.line()
+  expect(await client.line()).toMatch(/^\+OK/)
+  client.send('RETR 1\r\n')
+  expect(await client.line()).toMatch(/^\+OK/)
+  client.socket.pause()
+  return client
+}
+
+async function busyBackends(): Promise<number> {
+  const { rows } = await sql`
+    select from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'
+  `.execute(database.db.kysely)
+  return rows.length
+}
 
 async function passwordHashOf(address: string): Promise<string> {
   const row = await database.db.kysely

@@ -5,8 +5,12 @@ import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Failure, isTemporary } from '../../../src/base/failure.ts'
 import { Secret } from '../../../src/base/secret.ts'
-import { type Database, openDatabase, type Statement } from '../../../src/storage/database.ts'
-import { constraintOf, sqlStateOf, toFailure } from '../../../src/storage/sqlstate.ts'
+import {
+  type Database,
+  openDatabase,
+  type Statement,
+} from '../../../src/storage/postgres/database.ts'
+import { constraintOf, sqlStateOf, toFailure } from '../../../src/storage/postgres/sqlstate.ts'
 import { addDomain, addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 import { deliverTo, Holder, waitingFor } from './fixtures.ts'
 

@@ -6,10 +6,14 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { Secret } from '../../../src/base/secret.ts'
 import { selectLoginAccount } from '../../../src/storage/accounts.ts'
-import { type Database, openDatabase, type Statement } from '../../../src/storage/database.ts'
 import { type Delivery, deliver } from '../../../src/storage/deliveries.ts'
 import { acquireLease, type Lease, type LeaseOutcome } from '../../../src/storage/leases.ts'
 import { insertNode } from '../../../src/storage/nodes.ts'
+import {
+  type Database,
+  openDatabase,
+  type Statement,
+} from '../../../src/storage/postgres/database.ts'
 
 export interface User {
   domainId: number

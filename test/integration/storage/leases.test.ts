@@ -5,13 +5,13 @@ import {
   selectLoginAccount,
   updatePasswordHash,
 } from '../../../src/storage/accounts.ts'
-import type { Database } from '../../../src/storage/database.ts'
 import {
   acquireLease,
   commitDeletes,
   releaseLease,
   resolveCommit,
 } from '../../../src/storage/leases.ts'
+import type { Database } from '../../../src/storage/postgres/database.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 import { acquire, addNode, countersOf, deliverTo, type User, uidsOf } from './fixtures.ts'
 

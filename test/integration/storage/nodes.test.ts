@@ -104,12 +104,13 @@ test('reconciling sees suspension, changed credentials and removed users', async
   const found = new Map((await selectNodeSessions(db, nodeId)).map((row) => [row.sessionId, row]))
   expect([...found.keys()].sort()).toEqual(sessions.slice(0, 2).sort())
   expect(found.get(sessions[0] ?? '')).toMatchObject({
-    isSuspended: false,
+    isBarred: false,
+    isWanted: false,
     fingerprint: account?.fingerprint,
   })
-  expect(found.get(sessions[1] ?? '')).toMatchObject({ isSuspended: true })
+  expect(found.get(sessions[1] ?? '')).toMatchObject({ isBarred: true })
   await db.kysely.updateTable('domains').set({ suspended: true }).execute()
-  expect((await selectNodeSessions(db, nodeId)).every((row) => row.isSuspended)).toBe(true)
+  expect((await selectNodeSessions(db, nodeId)).every((row) => row.isBarred)).toBe(true)
   expect(await deleteNodeSessions(db, nodeId, [])).toBe(0)
   expect(await deleteNodeSessions(db, randomUUID(), sessions)).toBe(0)
   expect(await deleteNodeSessions(db, nodeId, sessions)).toBe(3)

@@ -5,7 +5,6 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { insertBody, insertChunk } from '../../../src/storage/bodies.ts'
-import type { Database } from '../../../src/storage/database.ts'
 import {
   DELIVER,
   DELIVER_CHUNKED,
@@ -14,13 +13,14 @@ import {
 } from '../../../src/storage/deliveries.ts'
 import { commitDeletes, resolveCommit } from '../../../src/storage/leases.ts'
 import { selectUniqueIds } from '../../../src/storage/messages.ts'
+import type { Database } from '../../../src/storage/postgres/database.ts'
+import { sqlStateOf } from '../../../src/storage/postgres/sqlstate.ts'
 import {
   DELETE_BODY,
   PURGE_TRASH,
   purgeTrash,
   sweepBodies,
 } from '../../../src/storage/retention.ts'
-import { sqlStateOf } from '../../../src/storage/sqlstate.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 import {
   acquire,

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { insertBody, insertChunk, selectChunk } from '../../../src/storage/bodies.ts'
-import type { Statement } from '../../../src/storage/database.ts'
-import { decodeInt8, decodeUuid } from '../../../src/storage/decode.ts'
-import { RowSplitter } from '../../../src/storage/raw-connection.ts'
+import type { Statement } from '../../../src/storage/postgres/database.ts'
+import { decodeInt8, decodeUuid } from '../../../src/storage/postgres/decode.ts'
+import { RowSplitter } from '../../../src/storage/postgres/raw-connection.ts'
 import { addDomain, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 
 const ALL_OCTETS = Buffer.from(Array.from({ length: 256 }, (_, octet) => octet))

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { checkMaildrops } from '../../../src/storage/check.ts'
-import type { Database } from '../../../src/storage/database.ts'
 import { commitDeletes } from '../../../src/storage/leases.ts'
+import type { Database } from '../../../src/storage/postgres/database.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 import {
   acquire,

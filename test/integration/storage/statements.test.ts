@@ -1,24 +1,54 @@
 /**
  * Rules for the prepared statements, held against the texts themselves: every tenant table that a
  * statement touches is bound to domain_id = $1, so that it can be routed to one shard and never
- * reaches into another tenant. Exempt are only those that are about nodes or look names up.
+ * reaches into another tenant. Exempt are only those that are about nodes or
+ * failed logins, sweep rows that are too old, or look names up.
  */
 import { describe, expect, test } from 'vitest'
 import * as accounts from '../../../src/storage/accounts.ts'
 import * as bodies from '../../../src/storage/bodies.ts'
-import type { Statement } from '../../../src/storage/database.ts'
+import * as certificates from '../../../src/storage/certificates.ts'
 import * as deliveries from '../../../src/storage/deliveries.ts'
 import * as leases from '../../../src/storage/leases.ts'
 import * as messages from '../../../src/storage/messages.ts'
 import * as nodes from '../../../src/storage/nodes.ts'
+import type { Statement } from '../../../src/storage/postgres/database.ts'
 import * as retention from '../../../src/storage/retention.ts'
+import * as credentials from '../../../src/storage/tenants/credentials.ts'
+import * as oauthProviders from '../../../src/storage/tenants/oauth-providers.ts'
+import * as policies from '../../../src/storage/tenants/policies.ts'
+import * as throttles from '../../../src/storage/throttles.ts'
 
 const TENANT_TABLES =
-  'users|maildrops|bodies|body_chunks|messages|trash|sessions|session_log|imported|domains'
+  'users|maildrops|bodies|body_chunks|messages|trash|sessions|session_log|imported|domains|credentials|domain_hosts|known_networks|last_logins'
 
-const BY_NAME = ['login-account', 'recipient', 'apop-user', 'domain-ids']
+const BY_NAME = [
+  'certificate-owners',
+  'login-account',
+  'recipient',
+  'apop-user',
+  'scram-use',
+  'domain-ids',
+  'policy-common',
+  'tls-host',
+  'oauth-provider',
+  'oauth-used',
+]
 
-const statements = [accounts, bodies, deliveries, leases, messages, nodes, retention]
+const statements = [
+  accounts,
+  bodies,
+  certificates,
+  credentials,
+  deliveries,
+  leases,
+  messages,
+  nodes,
+  retention,
+  oauthProviders,
+  policies,
+  throttles,
+]
   .flatMap((module): unknown[] => Object.values(module))
   .filter((value): value is Statement => {
     const { name, text } = Object(value)
@@ -26,7 +56,8 @@ const statements = [accounts, bodies, deliveries, leases, messages, nodes, reten
   })
 
 const ofTenants = statements.filter(
-  ({ name, text }) => !BY_NAME.includes(name) && !/^nodes?-/.test(name) && text !== '',
+  ({ name, text }) =>
+    !BY_NAME.includes(name) && !/^nodes?-|^throttles|-sweep$/.test(name) && text !== '',
 )
 
 test('each has a name of its own', () => {

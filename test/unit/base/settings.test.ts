@@ -8,6 +8,7 @@ import { Failure } from '../../../src/base/failure.ts'
 import { formatListenAddress, Networks } from '../../../src/base/network.ts'
 import { Secret } from '../../../src/base/secret.ts'
 import { parseSettings, SETTINGS } from '../../../src/base/settings.ts'
+import { SASL_MECHANISMS } from '../../../src/protocol/pop3/actions.ts'
 
 /** The one line that the start would print. */
 function refusalOf(env: Record<string, string>): string {
@@ -46,6 +47,7 @@ test.each([
   ['POPGRES_HOSTNAME', 'a b'],
   ['POPGRES_SECRET_KEY', 'short'],
   ['POPGRES_LOG_LEVEL', 'loud'],
+  ['POPGRES_SASL_MECHANISMS', 'PLAIN CRAM-MD5'],
 ])('%s=%s is refused in one line that names it', (name, value) => {
   const line = refusalOf({ [name]: value })
   expect(line).toMatch(new RegExp(`^${name}\\b.* must `))
@@ -136,4 +138,28 @@ test('a secret shows nothing, however it is printed', () => {
   const printed = `${secret} ${String(secret)} ${JSON.stringify({ secret })} ${inspect(secret)}`
   expect(printed).not.toContain('hunter2')
   expect(secret.reveal().toString()).toBe('hunter2')
+})
+
+test('the mechanisms are those of the protocol, all of them or the chosen ones', () => {
+  const mechanismsOf = (text?: string) =>
+    parseSettings(text === undefined ? {} : { POPGRES_SASL_MECHANISMS: text })
+      .POPGRES_SASL_MECHANISMS
+  expect(mechanismsOf()).toEqual({ names: [...SASL_MECHANISMS], areChosen: false })
+  expect(mechanismsOf('plain, scram-sha-256')).toEqual({
+    names: ['PLAIN', 'SCRAM-SHA-256'],
+    areChosen: true,
+  })
+  expect(mechanismsOf('')).toEqual({ names: [], areChosen: true })
+})
+
+test('a certificate and its key belong together', () => {
+  expect(refusalOf({ POPGRES_TLS_CERT: '/c.pem' })).toMatch(/POPGRES_TLS_CERT and POPGRES_TLS_KEY/)
+  expect(refusalOf({ POPGRES_TLS_CERT: '/c.pem', POPGRES_TLS_KEY: '/k.pem' })).toBe('accepted')
+})
+
+test('several secret keys: the first seals', () => {
+  const [one, two] = ['1f'.repeat(32), '2e'.repeat(32)]
+  const ring = parseSettings({ POPGRES_SECRET_KEY: `${one} ${two}` }).POPGRES_SECRET_KEY
+  expect(ring?.keys.map((key) => key.reveal().toString('hex'))).toEqual([one, two])
+  expect(refusalOf({ POPGRES_SECRET_KEY: `${one} x` })).toContain('POPGRES_SECRET_KEY')
 })

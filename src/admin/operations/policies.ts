@@ -1,0 +1,107 @@
+/**
+ * What an operator does with policies: LOGIN-DELAY, EXPIRE and what a second login meets. The
+ * subject is a domain, or the address of a user who differs from its domain.
+ */
+import type { Database } from '../../storage/postgres/database.ts'
+import {
+  type DomainPolicy,
+  selectDomainPolicy,
+  selectUserPolicy,
+  type UserPolicy,
+  updateDomainPolicy,
+  updateUserPolicy,
+} from '../../storage/tenants/policies.ts'
+import { refused, refusing } from '../refusal.ts'
+import { requireDomain } from './domains.ts'
+import { requireUser } from './users.ts'
+
+export interface Policy {
+  /** least seconds between two logins of a user */
+  loginDelaySeconds: number
+  /** days after which messages go to the trash; null: never */
+  expireDays: number | null
+  /** of the domain, always */
+  secondLogin: DomainPolicy['secondLogin']
+  /** those that a user has from its domain */
+  inherited: ('loginDelaySeconds' | 'expireDays')[]
+}
+
+/** What is missing stays. `inherit` is for users: as the domain has it. */
+export interface PolicyChange {
+  loginDelaySeconds?: number | 'inherit'
+  expireDays?: number | 'never' | 'inherit'
+  secondLogin?: DomainPolicy['secondLogin']
+}
+
+/** @param subject a domain or an address */
+export async function showPolicy(db: Database, subject: string): Promise<Policy> {
+  if (!subject.includes('@')) {
+    const { domainId } = await requireDomain(db, subject)
+    return toPolicy(await selectDomainPolicy(db, domainId), undefined)
+  }
+  const { domainId, userId } = (await requireUser(db, subject)).row
+  const domain = await selectDomainPolicy(db, domainId)
+  return toPolicy(domain, await selectUserPolicy(db, domainId, userId))
+}
+
+/**
+ * Takes effect at the next login; EXPIRE within an hour or two.
+ * @param subject a domain or an address
+ * @throws {Failure} OPERATION_REFUSED
+ */
+export async function changePolicy(
+  db: Database,
+  subject: string,
+  change: PolicyChange,
+): Promise<void> {
+  if (Object.keys(change).length === 0) throw refused('nothing to set: see --help')
+  if (subject.includes('@')) await changeUserPolicy(db, subject, change)
+  else await changeDomainPolicy(db, subject, change)
+}
+
+async function changeUserPolicy(
+  db: Database,
+  address: string,
+  { loginDelaySeconds, expireDays, secondLogin }: PolicyChange,
+): Promise<void> {
+  if (secondLogin !== undefined)
+    throw refused('what a second login meets is set for a whole domain, not for a user')
+  const { domainId, userId } = (await requireUser(db, address)).row
+  const change: Partial<UserPolicy> = {}
+  if (loginDelaySeconds !== undefined) change.loginDelaySeconds = orInherited(loginDelaySeconds)
+  if (expireDays !== undefined)
+    change.expireDays = expireDays === 'never' ? 0 : orInherited(expireDays)
+  await refusing(() => updateUserPolicy(db, domainId, userId, change))
+}
+
+async function changeDomainPolicy(
+  db: Database,
+  name: string,
+  { loginDelaySeconds, expireDays, secondLogin }: PolicyChange,
+): Promise<void> {
+  if (loginDelaySeconds === 'inherit' || expireDays === 'inherit')
+    throw refused('only users inherit: a domain has values of its own')
+  const { domainId } = await requireDomain(db, name)
+  const change: Partial<DomainPolicy> = {}
+  if (loginDelaySeconds !== undefined) change.loginDelaySeconds = loginDelaySeconds
+  if (expireDays !== undefined) change.expireDays = expireDays === 'never' ? undefined : expireDays
+  if (secondLogin !== undefined) change.secondLogin = secondLogin
+  await refusing(() => updateDomainPolicy(db, domainId, change))
+}
+
+const orInherited = (value: number | 'inherit'): number | undefined =>
+  value === 'inherit' ? undefined : value
+
+/** @param user undefined: the domain's own policy is asked for */
+function toPolicy(domain: DomainPolicy, user: UserPolicy | undefined): Policy {
+  const inherited = (['loginDelaySeconds', 'expireDays'] as const).filter(
+    (name) => user !== undefined && user[name] === undefined,
+  )
+  return {
+    loginDelaySeconds: user?.loginDelaySeconds ?? domain.loginDelaySeconds,
+    // A user's 0 is its own "never".
+    expireDays: (user?.expireDays ?? domain.expireDays) || null,
+    secondLogin: domain.secondLogin,
+    inherited,
+  }
+}

@@ -1,0 +1,48 @@
+/** What the judges of the single mechanisms say, for the log to tell and for the door to act on. */
+import type { LoginAccount } from '../../../storage/accounts.ts'
+import type { BearerReason } from '../bearer/claims.ts'
+import type { LoginName } from '../login-name.ts'
+import type { PasswordReason } from '../password-check.ts'
+
+/** Only `verified` and `suspended` mean that the proof was right. */
+export type LoginReason =
+  | 'verified'
+  | 'suspended'
+  | 'throttled'
+  | 'implausible name'
+  | 'unknown domain'
+  | 'unknown user'
+  | PasswordReason
+  | 'no secret key'
+  | 'no APOP secret'
+  | 'APOP secret of another key'
+  | 'damaged APOP secret'
+  | 'wrong APOP digest'
+  | 'no SCRAM keys'
+  | 'wrong SCRAM proof'
+  | BearerReason
+  | 'token of another user'
+  | 'no client certificate'
+  | 'unknown client certificate'
+  | 'client certificate of several users'
+
+/** An app password or certificate that proved who it is. */
+interface UsedCredential {
+  credentialId: string
+  /** its use need not be written down again */
+  isUseRecorded: boolean
+}
+
+export interface Judgement {
+  reason: LoginReason
+  account: LoginAccount | undefined
+  credential?: UsedCredential | undefined
+  /** SCRAM only */
+  serverSignature?: Buffer | undefined
+}
+
+/** For who is not there. */
+export function unknownUser(name: LoginName | undefined): Judgement {
+  const reason = name === undefined ? 'implausible name' : 'unknown user'
+  return { reason, account: undefined }
+}

@@ -1,0 +1,92 @@
+/**
+ * What a failed statement means for the caller: came nothing of it (STORAGE_UNAVAILABLE,
+ * STORAGE_CONFLICT), will it never work (STORAGE_REFUSED), or does nobody know (STORAGE_IN_DOUBT)?
+ * Causes keep SQLSTATE and constraint; never the row's values (pg's `detail`), never the URL.
+ */
+import { DatabaseError } from 'pg'
+import { Failure } from '../../base/failure.ts'
+
+/** The cause of a Failure that PostgreSQL itself answered. */
+class SqlError extends Error {
+  readonly sqlState: string
+  readonly constraint: string | undefined
+
+  constructor(message: string, sqlState: string, constraint: string | undefined) {
+    super(message)
+    this.name = 'SqlError'
+    this.sqlState = sqlState
+    this.constraint = constraint
+  }
+}
+
+/** `connecting`: nothing has been sent yet; `sent`: PostgreSQL may have carried it out. */
+export type Phase = 'connecting' | 'sent'
+
+// The transaction was rolled back and the same statement may succeed a moment later.
+const CONFLICTS = new Set([
+  '40001', // serialization_failure
+  '40P01', // deadlock_detected
+  '55P03', // lock_not_available: lock_timeout
+  '57014', // query_canceled
+])
+
+// Rolled back, and nothing is wrong with the statement or its values: the server cannot now.
+const UNAVAILABLE = new Set([
+  '25006', // read_only_sql_transaction: we are on a standby
+  '26000', // invalid_sql_statement_name: a pooler lost our prepared statement
+  '42P01', // undefined_table, and two like it: not migrated, or just being migrated
+  '42703',
+  '42883',
+])
+const UNAVAILABLE_CLASSES = new Set(['53', '58', 'XX']) // resources, I/O, internal
+
+// pg rejects with these before it writes anything.
+const NOT_SENT = /is not queryable|after calling end on the pool/
+
+/** @returns the failure to throw; a Failure is returned as it is */
+export function toFailure(error: unknown, phase: Phase): Failure {
+  if (error instanceof Failure) return error
+  if (error instanceof DatabaseError && error.code !== undefined) {
+    const cause = new SqlError(error.message, error.code, error.constraint)
+    return phase === 'connecting' ? notConnected(cause) : answered(cause)
+  }
+  // Never the error itself: pg-pool hangs its client, and so the password, on some of them.
+  const cause = withoutFields(error)
+  if (phase === 'connecting' || NOT_SENT.test(cause.message)) return notConnected(cause)
+  return new Failure('STORAGE_IN_DOUBT', `the connection broke: ${cause.message}`, cause)
+}
+
+/** The SQLSTATE that PostgreSQL answered, if the failure came from its answer. */
+export function sqlStateOf(error: unknown): string | undefined {
+  const cause = error instanceof Failure ? error.cause : undefined
+  return cause instanceof SqlError ? cause.sqlState : undefined
+}
+
+/** The constraint that refused the statement, if one did. */
+export function constraintOf(error: unknown): string | undefined {
+  const cause = error instanceof Failure ? error.cause : undefined
+  return cause instanceof SqlError ? cause.constraint : undefined
+}
+
+function notConnected(cause: Error): Failure {
+  return new Failure('STORAGE_UNAVAILABLE', `the database does not answer: ${cause.message}`, cause)
+}
+
+function answered(cause: SqlError): Failure {
+  const { sqlState, message } = cause
+  const stateClass = sqlState.slice(0, 2)
+  if (CONFLICTS.has(sqlState)) return new Failure('STORAGE_CONFLICT', message, cause)
+  // 57P01 and its like end the connection: usually rolled back, but not surely.
+  if (stateClass === '08' || sqlState.startsWith('57P'))
+    return new Failure('STORAGE_IN_DOUBT', `the connection broke: ${message}`, cause)
+  const isCachedPlan = sqlState === '0A000' && message.includes('cached plan')
+  if (UNAVAILABLE.has(sqlState) || UNAVAILABLE_CLASSES.has(stateClass) || isCachedPlan)
+    return new Failure('STORAGE_UNAVAILABLE', `the database cannot: ${message}`, cause)
+  return new Failure('STORAGE_REFUSED', `the database refused: ${message} (${sqlState})`, cause)
+}
+
+function withoutFields(error: unknown): Error {
+  if (error instanceof AggregateError)
+    return new Error(error.errors.map((one) => withoutFields(one).message).join('; '))
+  return new Error(error instanceof Error ? error.message : String(error))
+}

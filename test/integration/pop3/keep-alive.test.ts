@@ -1,0 +1,97 @@
+/**
+ * Peers that vanish without a word: the kernel probes them. Once by what it says itself of its
+ * timers, once by a peer in a network namespace of its own whose link goes down.
+ */
+import { execFile, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { startTestNode, type TestNode } from '../../support/pop3-node.ts'
+import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
+
+let database: TestDatabase
+
+beforeAll(async () => {
+  database = await openTestDatabase()
+  await addUser(database.db, 'alice@example.test', { password: 'secret' })
+})
+afterAll(() => database.close())
+
+const run = (command: string, ...args: string[]) => promisify(execFile)(command, args)
+
+const works = (command: string, ...args: string[]): boolean => {
+  try {
+    execFileSync(command, args, { stdio: 'ignore' })
+    return true
+  } catch {
+    return false
+  }
+}
+
+test.skipIf(!works('ss', '--version'))('a silent peer is probed after a minute', async () => {
+  const node = await startTestNode({ url: database.url })
+  const [host, port] = node.address.split(':')
+  const socket = connect(Number(port), host)
+  await once(socket, 'data')
+  const filter = `sport = :${port} and dport = :${socket.localPort}`
+  const shown = await run('ss', '--no-header', '-tno', filter)
+  expect(shown.stdout).toMatch(/timer:\(keepalive,(1min|\d\dsec)/)
+  socket.destroy()
+  await node.stop()
+})
+
+const NAMESPACE = `popgres-test-${process.pid}`
+const ip = (...args: string[]) => run('ip', ...args)
+const inside = (...args: string[]) => ip('netns', 'exec', NAMESPACE, ...args)
+
+const startInside = (program: readonly string[], command = 'ip') =>
+  spawn(command, ['netns', 'exec', NAMESPACE, ...program], { stdio: ['ignore', 'pipe', 'inherit'] })
+
+/** Two addresses of the range for documentation, at the ends of a cable into the namespace. */
+async function layCable(): Promise<{ ours: string; theirs: string; link: string }> {
+  const [link, peer] = [`pgt${process.pid}a`, `pgt${process.pid}b`]
+  const [ours, theirs] = ['198.51.100.1', '198.51.100.2']
+  await ip('netns', 'add', NAMESPACE)
+  await ip('link', 'add', link, 'type', 'veth', 'peer', 'name', peer, 'netns', NAMESPACE)
+  await ip('addr', 'add', `${ours}/30`, 'dev', link)
+  await ip('link', 'set', link, 'up')
+  await inside('ip', 'addr', 'add', `${theirs}/30`, 'dev', peer)
+  await inside('ip', 'link', 'set', peer, 'up')
+  return { ours, theirs, link: peer }
+}
+
+const canLayCables = works('ip', 'netns', 'add', `${NAMESPACE}-try`)
+if (canLayCables) works('ip', 'netns', 'del', `${NAMESPACE}-try`)
+
+const CLIENT = `
+  const socket = require('node:net').connect(Number(process.argv[2]), process.argv[1])
+  socket.write('USER alice@example.test\\r\\nPASS secret\\r\\nSTAT\\r\\n')
+  socket.on('data', (chunk) => process.stdout.write(chunk))
+`
+
+// Probes begin after 1 s instead of 60 s; that they take 10 s more is libuv's doing, as it is then.
+test.skipIf(!canLayCables)('a peer whose line is cut ends, and gives its lease back', async () => {
+  let node: TestNode | undefined
+  const cable = await layCable()
+  try {
+    const { ours: host } = cable
+    const options = { host, keepAliveMs: 1_000, plaintextAuth: 'always' } as const
+    node = await startTestNode({ url: database.url, ...options })
+    const port = node.address.split(':').at(-1) ?? ''
+    const program = [process.execPath, '-e', CLIENT, host, port]
+    const client = startInside(program)
+    let heard = ''
+    while (!heard.includes('+OK 0 0')) heard += String((await once(client.stdout, 'data'))[0])
+    await inside('ip', 'link', 'set', cable.link, 'down')
+    const before = performance.now()
+    const closed = JSON.parse(await node.untilLogged('"connection closed"'))
+    expect(closed).toMatchObject({ reason: 'gone', client: cable.theirs })
+    expect(performance.now() - before).toBeLessThan(60_000)
+    expect(await database.db.kysely.selectFrom('sessions').selectAll().execute()).toEqual([])
+    client.kill('SIGKILL')
+  } finally {
+    await node?.stop()
+    await ip('netns', 'del', NAMESPACE)
+  }
+})
