@@ -26,6 +26,8 @@ import type { FromWorker, ServingAddresses, ToWorker } from './worker-messages.t
 
 /** A database that answers does so at once; one that is away must not keep the door closed. */
 const FIRST_BEAT_MS = 1_000
+/** So soon a renewed certificate is in use. */
+const REFRESH_INTERVAL_MS = 5_000
 /** Without a supervisor nobody accepts connections: what is open is told, briefly. */
 const ORPHAN_GRACE_MS = 500
 /** For giving back leases and closing connections once the sessions are over. */
@@ -127,15 +129,14 @@ async function startServing(
     hostname: settings.POPGRES_HOSTNAME,
     version: start.version,
     nodeId,
-    onBeat: async () => {
-      await Promise.all([offer.refresh(), door.refresh()])
-    },
+    onBeat: () => offer.refresh(),
     onNodeIdChanged: (changed) => {
       nodeId = changed
       tell({ kind: 'node', nodeId })
     },
   })
-  // Certificates in files do not wait for the database.
+  // Apart from the heartbeat: certificates in files do not wait for the database.
+  const refreshing = setInterval(() => void door.refresh(), REFRESH_INTERVAL_MS)
   await Promise.race([Promise.all([door.refresh(), keeper.start()]), delay(FIRST_BEAT_MS)])
   const pop3 = await explainListening(
     'POPGRES_POP3_LISTEN or POPGRES_POP3S_LISTEN',
@@ -156,6 +157,7 @@ async function startServing(
     addresses: { pop3: pop3.addresses, pop3s: pop3.tlsAddresses, lmtp: lmtp.addresses },
     stop: async (graceMs) => {
       await Promise.all([pop3.stop(graceMs), lmtp.stop(graceMs)])
+      clearInterval(refreshing)
       door.close()
       await keeper.stop()
       await db.close()

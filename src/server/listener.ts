@@ -23,7 +23,9 @@ const HIGH_WATER_MARK_OCTETS = 131_072
 
 /**
  * A connection that was silent for so long is probed: once a second, ten times (libuv's figures),
- * then it is dead. So a peer that vanished is noticed within 70 s.
+ * then it is dead. So a peer that vanished between two commands is noticed within 70 s. While a
+ * reply is not acknowledged the kernel does not probe but sends it again, for as long as
+ * net.ipv4.tcp_retries2 says: node cannot change that, autologout ends it.
  */
 const KEEP_ALIVE_MS = 60_000
 

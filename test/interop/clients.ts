@@ -18,8 +18,10 @@ export interface ClientResult {
 
 const RUN_DEADLINE_MS = 60_000
 
+/** @param client a command, or a module of Perl's */
 function isInstalled(client: string): boolean {
-  return spawnSync('sh', ['-c', `command -v ${client}`]).status === 0
+  const probe = client.includes('::') ? `perl -M${client} -e 1` : `command -v ${client}`
+  return spawnSync('sh', ['-c', probe]).status === 0
 }
 
 /** `describe` for the tests of some clients, all of which must be there. */

@@ -48,7 +48,9 @@ function endOf({ step, text }: { step: string; text: string }): Outcome['end'] {
   return step === 'login' && text.includes('[AUTH]') ? 'wrong password' : 'something else'
 }
 
-describeClients('Net::POP3', ['perl', 'swaks'], () => {
+const NEEDED = ['Net::POP3', 'IO::Socket::SSL', 'Authen::SASL', 'swaks']
+
+describeClients('Net::POP3', NEEDED, () => {
   let server: InteropServer
 
   beforeAll(async () => {

@@ -50,6 +50,7 @@ export class NodeProcess {
       env: {
         PATH: process.env.PATH ?? '',
         POPGRES_POP3_LISTEN: '127.0.0.1:0',
+        POPGRES_POP3S_LISTEN: '127.0.0.1:0',
         POPGRES_LMTP_LISTEN: '127.0.0.1:0',
         POPGRES_WORKERS: '2',
         ...options.env,
@@ -94,11 +95,12 @@ export class NodeProcess {
   }
 
   /** Listening addresses, once it serves. */
-  async addresses(): Promise<{ pop3: string; lmtp: string }> {
+  async addresses(): Promise<{ pop3: string; pop3s: string; lmtp: string }> {
     await this.#until('serving', () => /\n {2}LMTP +(.+)\n/.test(this.stderr))
     const [, pop3 = ''] = /\n {2}POP3 +(.+)\n/.exec(this.stderr) ?? []
+    const [, pop3s = ''] = /\n {2}POP3S +(.+)\n/.exec(this.stderr) ?? []
     const [, lmtp = ''] = /\n {2}LMTP +(.+)\n/.exec(this.stderr) ?? []
-    return { pop3, lmtp }
+    return { pop3, pop3s, lmtp }
   }
 
   /** Of the demo user; printed at a first start only. */

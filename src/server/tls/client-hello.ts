@@ -8,7 +8,7 @@ const RECORD_HEAD_OCTETS = 5
 const RECORD_IS_HANDSHAKE = 22
 const MESSAGE_HEAD_OCTETS = 4
 const MESSAGE_IS_CLIENT_HELLO = 1
-/** LIMIT: ten times what clients send. */
+/** LIMIT: ten times what clients send, of the message and of the records that it comes in. */
 const HELLO_MAX_OCTETS = 16_384
 const VERSION_AND_RANDOM_OCTETS = 34
 const EXTENSION_IS_SERVER_NAME = 0
@@ -21,16 +21,17 @@ const NAMELESS: HelloReading = { kind: 'read', serverName: undefined }
 
 /** @param octets all that has come so far */
 export function readClientHello(octets: Buffer): HelloReading {
+  const notYet = octets.length < HELLO_MAX_OCTETS ? INCOMPLETE : NAMELESS
   const parts: Buffer[] = []
   let length = 0
   let wanted = HELLO_MAX_OCTETS
   // RFC 8446 §5.1: a message may lie in several records.
   for (let at = 0; length < wanted; ) {
     if (octets.length > at && octets[at] !== RECORD_IS_HANDSHAKE) return NAMELESS
-    if (octets.length < at + RECORD_HEAD_OCTETS) return INCOMPLETE
+    if (octets.length < at + RECORD_HEAD_OCTETS) return notYet
     const start = at + RECORD_HEAD_OCTETS
     const end = start + octets.readUInt16BE(at + 3)
-    if (octets.length < Math.min(end, start + MESSAGE_HEAD_OCTETS)) return INCOMPLETE
+    if (octets.length < Math.min(end, start + MESSAGE_HEAD_OCTETS)) return notYet
     if (at === 0) {
       if (end < start + MESSAGE_HEAD_OCTETS || octets[start] !== MESSAGE_IS_CLIENT_HELLO)
         return NAMELESS

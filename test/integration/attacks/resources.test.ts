@@ -160,7 +160,7 @@ describe('a TLS hello', () => {
   const HEAD = Buffer.from('16030100040100' + '3f00', 'hex')
   const EMPTY_RECORD = Buffer.from('1603010000', 'hex')
 
-  test.fails('in endless empty records is given up', () => {
+  test('in endless empty records is given up', () => {
     const octets = Buffer.concat([HEAD, ...Array<Buffer>(20_000).fill(EMPTY_RECORD)])
     expect(readClientHello(octets).kind).toBe('read')
   })

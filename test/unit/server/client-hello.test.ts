@@ -65,6 +65,15 @@ test.each([
   expect(readClientHello(octets)).toEqual(named(undefined))
 })
 
+test('whatever its records hold, no more than 16 KiB are waited for', () => {
+  const head = Buffer.from('160301000401003f00', 'hex')
+  for (const record of [Buffer.from('1603010000', 'hex'), Buffer.from('160301000100', 'hex')]) {
+    const octets = Buffer.concat([head, ...Array<Buffer>(4_000).fill(record)])
+    expect(readClientHello(octets.subarray(0, 16_383))).toEqual({ kind: 'incomplete' })
+    expect(readClientHello(octets.subarray(0, 16_384))).toEqual(named(undefined))
+  }
+})
+
 test('noise never throws, with the head of a hello or without', () => {
   const head = constant(Uint8Array.from([22, 3, 1, 0, 200, 1, 0, 0, 196]))
   const noise = tuple(oneof(head, constant(new Uint8Array())), uint8Array({ maxLength: 400 }))
