@@ -29,7 +29,7 @@ import { type CertificateVerdict, findCertificateOwner } from './proofs/external
 import { type Judgement, type LoginReason, unknownUser } from './proofs/judgement.ts'
 import { ScramJudge } from './proofs/scram.ts'
 import { sourceOf } from './source.ts'
-import { type Claimant, type Throttle, throttleKeys } from './throttle.ts'
+import { type Claimant, type Throttle, type ThrottleVerdict, throttleKeys } from './throttle.ts'
 
 export interface AuthenticatorOptions {
   db: Database
@@ -108,13 +108,28 @@ export class Authenticator {
     signal?: AbortSignal,
   ): Promise<LoginVerdict> {
     const began = performance.now()
-    const { throttle, failureDelayMs = FAILURE_DELAY_MS } = this.#options
     const certificate = await this.#findCertificate(attempt, peer)
     const name = certificate?.name ?? this.#parse(attempt.name, peer)
     const { account, throttles } = await this.#lookUp(name, peer)
     const visit: Visit = { attempt, peer, signal, certificate, name, account }
     const who: Claimant = { client: peer.client, name, account }
-    const leave = throttle?.judge(who, throttles) ?? { kind: 'go', delayMs: 0 }
+    const leave = this.#options.throttle?.judge(who, throttles) ?? { kind: 'go', delayMs: 0 }
+    const over = this.#options.throttle?.enter(who)
+    try {
+      return await this.#decide(visit, who, leave, began)
+    } finally {
+      over?.()
+    }
+  }
+
+  async #decide(
+    visit: Visit,
+    who: Claimant,
+    leave: ThrottleVerdict,
+    began: number,
+  ): Promise<LoginVerdict> {
+    const { throttle, failureDelayMs = FAILURE_DELAY_MS } = this.#options
+    const { attempt, peer, signal, account } = visit
     const delayMs = leave.kind === 'go' ? leave.delayMs : 0
     await waitUntil(began + delayMs, signal)
     if (signal?.aborted) throw new Failure('AUTH_OVERLOADED', 'the peer has left')

@@ -70,6 +70,8 @@ interface ThrottleOptions {
 
 export class Throttle {
   readonly #options: ThrottleOptions
+  /** Attempts of this process that are not judged yet, by the key of the user they name. */
+  readonly #inFlight = new Map<string, number>()
 
   constructor(options: ThrottleOptions) {
     this.#options = options
@@ -87,11 +89,30 @@ export class Throttle {
   judge(who: Claimant, counts: ThrottleCounts): ThrottleVerdict {
     let delayMs = 0
     for (const [kind, key] of countedKeys(who)) {
-      const verdict = judgeCount(kind, counts.get(key) ?? 0)
+      const verdict = judgeCount(kind, (counts.get(key) ?? 0) + (this.#inFlight.get(key) ?? 0))
       if (verdict.kind === 'refuse') return verdict
       delayMs = Math.max(delayMs, verdict.delayMs)
     }
     return { kind: 'go', delayMs }
+  }
+
+  /**
+   * While its proof is looked at, an attempt counts for those that come meanwhile as if it had
+   * failed: many at once get no further with one user than one after the other.
+   * @returns to be called when the attempt is over
+   */
+  enter(who: Claimant): () => void {
+    const keys = countedKeys(who)
+      .filter(([kind]) => kind === 'user' || kind === 'known')
+      .map(([, key]) => key)
+    for (const key of keys) this.#inFlight.set(key, (this.#inFlight.get(key) ?? 0) + 1)
+    return () => {
+      for (const key of keys) {
+        const left = (this.#inFlight.get(key) ?? 0) - 1
+        if (left > 0) this.#inFlight.set(key, left)
+        else this.#inFlight.delete(key)
+      }
+    }
   }
 
   /**

@@ -8,6 +8,7 @@ import { pino } from 'pino'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Keyring } from '../../../src/base/keyring.ts'
 import { Secret } from '../../../src/base/secret.ts'
+import { argon2Counts } from '../../../src/mail/auth/argon2.ts'
 import { Authenticator } from '../../../src/mail/auth/authenticator.ts'
 import { parseLoginName } from '../../../src/mail/auth/login-name.ts'
 import { sourceOf } from '../../../src/mail/auth/source.ts'
@@ -371,5 +372,41 @@ describe('through the authenticator', () => {
       await fail(`203.0.113.${attempt}`, undefined, name)
     expect(await verify(ATTACKER, 'right')).toEqual({ kind: 'refused', reason: 'throttled' })
     expect(await verify(HOME, 'right')).toMatchObject({ kind: 'accepted' })
+  })
+
+  test('many attempts at once get no further than one after the other', async () => {
+    const name = `flo@${domainName}`
+    await addUser(database.db, name, { password: 'right' })
+    const [node] = nodes
+    if (node === undefined) throw new Error('there are two nodes')
+    const authenticator = new Authenticator({
+      db: node.db,
+      log,
+      defaultDomain: '',
+      keyring: TEST_KEYRING,
+      throttle: node.throttle,
+      failureDelayMs: 0,
+    })
+    const patience = new AbortController()
+    const before = argon2Counts().verified
+    let throttled = 0
+    const attempts = Array.from({ length: 40 }, async (_, i) => {
+      const verdict = await authenticator.verify(
+        { mechanism: 'password', name, password: new Secret(`wrong ${i}`) },
+        {
+          client: `203.0.113.${i}`,
+          isEncrypted: true,
+          hostDomain: undefined,
+          certificateDigest: undefined,
+        },
+        patience.signal,
+      )
+      if (verdict.kind === 'refused' && verdict.reason === 'throttled') throttled += 1
+    })
+    await expect.poll(() => throttled).toBeGreaterThanOrEqual(25)
+    patience.abort() // those that are delayed
+    await Promise.allSettled(attempts)
+    expect(argon2Counts().verified - before).toBeLessThanOrEqual(10)
+    expect((await ask(HOME, `other@${domainName}`)).verdict).toEqual(GO)
   })
 })
