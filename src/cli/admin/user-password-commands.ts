@@ -40,7 +40,7 @@ Once one user has an APOP secret, the greeting offers APOP to all, and some clie
 then try nothing else: they cannot log in users who have only a password.
 `
 
-/** CLIENT: curl and MailKit take APOP wherever a greeting offers it, and then try nothing else. */
+/** CLIENT: MailKit, and curl where no SASL is offered, take APOP wherever a greeting offers it. */
 const ON_APOP_OF_OTHERS = `note: others log in by APOP, so the greeting offers it to everybody, and
 some clients (curl) then try nothing else. This user needs an APOP secret for those:
 popgres user passwd --help
