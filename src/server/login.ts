@@ -19,6 +19,8 @@ export interface LoginContext extends MaildropContext {
   authenticator: Authenticator
   /** Of this worker, by domain id. */
   sessionPlaces: Places
+  /** Of this worker, by user: who has the maildrop open, and who waits for it. */
+  userPlaces: Places
 }
 
 export interface Login {
@@ -46,8 +48,17 @@ export async function logIn(
   const { account, credentialId, serverSignature } = verdict
   const user = `${account.localPart}@${account.domainName}`
   const fields = { ...shownOf(peer), user, mechanism: attempt.mechanism, credential: credentialId }
-  const leave = context.sessionPlaces.enter(String(account.domainId))
-  if (leave === undefined) return refuse(context.log, fields, 'too-many-sessions')
+  const leaveDomain = context.sessionPlaces.enter(String(account.domainId))
+  if (leaveDomain === undefined) return refuse(context.log, fields, 'too-many-sessions')
+  const leaveUser = context.userPlaces.enter(`${account.domainId} ${account.userId}`)
+  const leave = (): void => {
+    leaveDomain()
+    leaveUser?.()
+  }
+  if (leaveUser === undefined) {
+    leave()
+    return refuse(context.log, fields, 'in-use')
+  }
   let result: OpenResult | undefined
   try {
     result = await openMaildrop(context, account, { credentialId, client: peer.client, ...owner })

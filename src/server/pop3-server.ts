@@ -12,7 +12,7 @@ import { PACE_RULES, type PaceRules } from './pace.ts'
 import type { Pop3Offer } from './pop3-parameters.ts'
 
 export interface Pop3ServerOptions
-  extends Omit<Pop3ConnectionContext, 'sessionPlaces'>,
+  extends Omit<Pop3ConnectionContext, 'sessionPlaces' | 'userPlaces'>,
     Omit<Pop3Offer, 'isTlsReady'> {
   addresses: readonly ListenAddress[]
   /** RFC 8314: TLS from the first octet. */
@@ -24,6 +24,9 @@ export interface Pop3ServerOptions
   pace?: Partial<PaceRules>
   keepAliveMs?: number
 }
+
+/** LIMIT: one has the maildrop open, the others wait for it where the domain lets them. */
+const SESSIONS_PER_USER = 8
 
 /** A protocol server of a worker, POP3 or LMTP. */
 export interface RunningServer {
@@ -46,6 +49,7 @@ export async function startPop3Server(options: Pop3ServerOptions): Promise<Runni
     connectionPlaces: new Places(limits.connections),
     networkPlaces: new Places(limits.connectionsPerNetwork),
     sessionPlaces: new Places(limits.sessionsPerDomain),
+    userPlaces: new Places(SESSIONS_PER_USER),
   }
   const listen = (isTlsFirst: boolean) =>
     new Listener((socket: Socket) => new Arrival(socket, isTlsFirst, context), keepAliveMs)

@@ -126,3 +126,32 @@ test('a login that does not get its maildrop keeps no place', async () => {
   const second = await Pop3Client.login(node.address, 'b@one.test', 'secret')
   for (const client of [first, second]) client.socket.destroy()
 })
+
+test('who waits for a maildrop: so many, and one more is told at once', async () => {
+  await start({})
+  await database.db.kysely.updateTable('domains').set({ second_login: 'wait' }).execute()
+  const first = await Pop3Client.login(node.address, 'a@one.test', 'secret')
+  const answered: string[] = []
+  const waiting = await Promise.all(
+    Array.from({ length: 7 }, async () => {
+      const client = await Pop3Client.connect(node.address)
+      await client.line()
+      await client.ask('USER a@one.test')
+      return client
+    }),
+  )
+  const answers = waiting.map(async (client) => {
+    answered.push(await client.ask('PASS secret'))
+  })
+  const verified = () => node.logged.filter((line) => line.includes('"credential verified"'))
+  await expect.poll(() => verified().length).toBe(8)
+  const last = await Pop3Client.connect(node.address)
+  await last.line()
+  await last.ask('USER a@one.test')
+  expect(await last.ask('PASS secret')).toMatch(/^-ERR \[IN-USE\]/)
+  expect(answered).toEqual([])
+  await first.ask('QUIT')
+  await expect.poll(() => answered).toEqual([expect.stringMatching(/^\+OK/)])
+  for (const client of [first, last, ...waiting]) client.socket.destroy()
+  await Promise.allSettled(answers)
+})
