@@ -53,6 +53,16 @@ create table credentials (
 );
 create index credentials_by_certificate on credentials (digest) where kind = 'certificate';
 
+-- Random octets that all nodes share and that outlive every POPGRES_SECRET_KEY. They seal nothing.
+create table shared_keys (
+  purpose  text primary key,
+  key      bytea not null
+);
+-- Of it and the address the salt is made that SCRAM shows for everybody, known or not: a salt that
+-- changed with the secret key would tell them apart.
+insert into shared_keys (purpose, key)
+values ('scram salt', sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())));
+
 -- A host name that belongs to a domain: bare user names on it are the domain's.
 create table domain_hosts (
   domain_id  integer not null references domains on delete cascade,

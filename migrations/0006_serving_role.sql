@@ -11,7 +11,7 @@ declare
     'revoke all on all tables in schema %2$I from %1$I',
     'grant usage on schema %2$I to %1$I',
     'grant select on schema_migrations, schema_requirements to %1$I',
-    'grant select on domains, domain_hosts, certificates, oauth_providers to %1$I',
+    'grant select on domains, domain_hosts, certificates, oauth_providers, shared_keys to %1$I',
     -- Rehashed passwords, derived keys, the time of the last use.
     'grant select, update (password_hash, scram_keys) on users to %1$I',
     'grant select, update (last_used_at) on credentials to %1$I',

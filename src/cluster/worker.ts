@@ -156,9 +156,10 @@ async function startServing(
   return {
     addresses: { pop3: pop3.addresses, pop3s: pop3.tlsAddresses, lmtp: lmtp.addresses },
     stop: async (graceMs) => {
+      // First: who is in the middle of a handshake cannot be told to go.
+      door.close()
       await Promise.all([pop3.stop(graceMs), lmtp.stop(graceMs)])
       clearInterval(refreshing)
-      door.close()
       await keeper.stop()
       await db.close()
     },

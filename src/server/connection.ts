@@ -60,6 +60,8 @@ export class Pop3Connection implements Connection {
   #writer: MessageWriter
   #peer: Pop3Peer
   #login: Login | undefined
+  /** Begun when nothing more will be asked of the maildrop. */
+  #givenBack: Promise<void> | undefined
   /** Work in flight whose outcome is owed to the session. */
   #work: Promise<void> | undefined
   #isInputOver = false
@@ -103,6 +105,8 @@ export class Pop3Connection implements Connection {
   #attach(socket: Socket): MessageWriter {
     this.#socket = socket
     this.#writer = new MessageWriter(socket)
+    // Told only once, and perhaps before we listened.
+    if (socket.readableEnded) this.#isInputOver = true
     socket.setTimeout(this.#context.autologoutMs)
     for (const [event, listener] of Object.entries(this.#listeners)) socket.on(event, listener)
     return this.#writer
@@ -348,6 +352,8 @@ export class Pop3Connection implements Connection {
   #close(reason: string): void {
     this.#isClosing = true
     this.#closeReason = reason
+    // Now, not when the peer has closed too: the next login must find the maildrop free.
+    void this.#giveBack()
     // The wait for the peer's FIN begins when our last octet has left; until then it may be slow.
     this.#socket.end(() => this.#linger())
     // Octets that a peer still sends are read and dropped: unread ones would turn our FIN into a
@@ -360,11 +366,20 @@ export class Pop3Connection implements Connection {
     this.#socket.once('close', () => clearTimeout(timer))
   }
 
+  /** The lease and the places of the session. Nothing may be in flight; more calls do no harm. */
+  #giveBack(): Promise<void> {
+    const giveBack = async (): Promise<void> => {
+      await this.#maildrop?.close()
+      this.#login?.leave()
+    }
+    this.#givenBack ??= giveBack()
+    return this.#givenBack
+  }
+
   async #finish(): Promise<void> {
     this.#writer.abandon()
     await this.#work
-    await this.#maildrop?.close()
-    this.#login?.leave()
+    await this.#giveBack()
     this.#log.info(
       {
         ...this.#shown,

@@ -142,6 +142,11 @@ export const APOP_USER: Statement = {
   text: 'select exists (select from users where apop_secret is not null)',
 }
 
+export const SCRAM_SALT_KEY: Statement = {
+  name: 'scram-salt-key',
+  text: `select key from shared_keys where purpose = 'scram salt'`,
+}
+
 export const SCRAM_USE: Statement = {
   name: 'scram-use',
   text: `select exists (select from users where scram_keys is not null),
@@ -257,6 +262,12 @@ export async function updateScramKeys(
   scramKeys: Buffer,
 ): Promise<void> {
   await db.hotOrBulk(SCRAM_KEYS, [domainId, userId, passwordHash, scramKeys])
+}
+
+/** Of what the salt of every address is made: the same on all nodes, for good. */
+export async function selectScramSaltKey(db: Database): Promise<Buffer> {
+  const [row = []] = await db.hot(SCRAM_SALT_KEY, [])
+  return Buffer.from(present(row, 0))
 }
 
 /**

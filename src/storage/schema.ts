@@ -41,6 +41,7 @@ export interface Tables {
     created_at: Generated<Date>
     last_used_at: Date | null
   }
+  shared_keys: { purpose: string; key: Buffer }
   domain_hosts: { domain_id: number; host_name: string }
   certificates: {
     host_name: string

@@ -7,6 +7,15 @@ import { sql } from 'kysely'
 import { Secret } from '../base/secret.ts'
 import type { Database } from './postgres/database.ts'
 
+/** What PostgreSQL lets everybody do, and a node needs for nothing. */
+const TAKEN_FROM_ALL = [
+  "do $$ begin execute format('revoke temporary on database %I from public', " +
+    'current_database()); end $$',
+  'revoke connect, temporary on database postgres from public',
+  'revoke execute on function lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) ' +
+    'from public',
+]
+
 /** Of the embedded PostgreSQL; to another one the operator gives a role of any name. */
 const EMBEDDED_ROLE = 'popgres_serve'
 const PASSWORD_OCTETS = 24
@@ -35,6 +44,7 @@ export async function openServingRole(db: Database, url: Secret): Promise<Secret
   // A statement that takes no parameters; role and password are letters and digits.
   await sql.raw(`${verb} role ${EMBEDDED_ROLE} login password '${password}'`).execute(db.kysely)
   await grantServing(db, EMBEDDED_ROLE)
+  for (const statement of TAKEN_FROM_ALL) await sql.raw(statement).execute(db.kysely)
   const serving = new URL(url.reveal().toString())
   serving.username = EMBEDDED_ROLE
   serving.password = password

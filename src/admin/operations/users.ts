@@ -80,6 +80,7 @@ export async function addUser(
   await refusing(() =>
     insertUser(db, domain.domainId, { localPart, passwordHash, quotaOctets }, (userId) =>
       seal(
+        db,
         keyring,
         { ...domain, domainName, localPart, userId, passwordHash },
         password,
@@ -118,7 +119,7 @@ export async function changeCredentials(
   const { row, domainName } = await requireUser(db, address)
   const [password] = change.password === undefined ? [] : passwordForms(change.password)
   const passwordHash = password && (await hashPassword(password))
-  const sealed = await seal(keyring, { ...row, domainName, passwordHash }, password, apopSecret)
+  const sealed = await seal(db, keyring, { ...row, domainName, passwordHash }, password, apopSecret)
   await refusing(() =>
     updateUserCredentials(db, row.domainId, row.userId, {
       passwordHash,
@@ -194,6 +195,7 @@ function checkApop(secret: Secret | undefined, keyring: Keyring | undefined): vo
 
 /** What is stored sealed of a user's credentials; all of it is bound to the user's id. */
 async function seal(
+  db: Database,
   keyring: Keyring | undefined,
   owner: Omit<ScramOwner, 'passwordHash'> & { passwordHash: string | undefined },
   password: Secret | undefined,
@@ -203,7 +205,7 @@ async function seal(
   if (keyring === undefined) return {}
   const scramKeys =
     password && passwordHash !== undefined
-      ? await deriveSealedKeys(keyring, { ...owner, passwordHash }, password)
+      ? await deriveSealedKeys(db, keyring, { ...owner, passwordHash }, password)
       : undefined
   return {
     scramKeys,

@@ -152,7 +152,7 @@ export class Authenticator {
   async scramSalt(name: string, peer: LoginPeer): Promise<ScramSalt> {
     const parsed = this.#parse(name, peer)
     const { account } = await this.#lookUp(parsed, peer)
-    return this.#scram.salt(name, parsed, account)
+    return await this.#scram.salt(name, parsed, account)
   }
 
   #parse(typed: string, peer: LoginPeer): LoginName | undefined {

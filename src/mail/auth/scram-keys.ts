@@ -11,7 +11,6 @@ import {
   timingSafeEqual,
 } from 'node:crypto'
 import { promisify } from 'node:util'
-import type { Keyring } from '../../base/keyring.ts'
 import { Secret } from '../../base/secret.ts'
 import { passwordForms } from '../../protocol/sasl/text.ts'
 
@@ -60,19 +59,20 @@ export async function deriveScramKeys(
 }
 
 /**
- * The salt of an address, known only to who has the key. It is shown whether or not there is such a
- * user, so what the exchange shows does not change when a user comes, gets keys or a new password.
+ * The salt of an address. It is shown whether or not there is such a user, so what the exchange
+ * shows does not change when a user comes, gets keys or a new password, nor with the secret key.
  * It is as good as a random one: nobody else has it, and nobody can foretell it.
+ * @param saltKey 32 octets that only nodes know
  * @param name the address, in the form in which two spellings of it are one
  */
-export function inventedSalt(keyring: Keyring, name: string): Buffer {
-  return hmac(keyring.derive('scram salt', HASH_OCTETS), name).subarray(0, SALT_OCTETS)
+export function inventedSalt(saltKey: Buffer, name: string): Buffer {
+  return hmac(saltKey, name).subarray(0, SALT_OCTETS)
 }
 
 /** Keys that no proof fits, to be verified for who has none. */
-export function inventedScramKeys(keyring: Keyring, name: string): ScramKeys {
+export function inventedScramKeys(saltKey: Buffer, name: string): ScramKeys {
   return {
-    salt: inventedSalt(keyring, name),
+    salt: inventedSalt(saltKey, name),
     iterations: SCRAM_ITERATIONS,
     storedKey: randomBytes(HASH_OCTETS),
     serverKey: randomBytes(HASH_OCTETS),

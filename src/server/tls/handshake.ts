@@ -35,6 +35,8 @@ export class Handshake {
   async readServerName(): Promise<string | undefined> {
     const plain = this.#plain
     plain.once('end', this.#giveUp)
+    // Told only once, and perhaps before we listened.
+    if (plain.readableEnded) this.#giveUp()
     let octets = Buffer.alloc(0)
     for (;;) {
       const chunk: Buffer | null = plain.read()

@@ -45,7 +45,7 @@ beforeAll(async () => {
     .where('domain_id', '=', ids.domainId)
     .executeTakeFirstOrThrow()
   const owner = { ...ids, localPart: 'alice', domainName: 'example.test', passwordHash: hash ?? '' }
-  const keys = await deriveSealedKeys(TEST_KEYRING, owner, new Secret(PASSWORD))
+  const keys = await deriveSealedKeys(db, TEST_KEYRING, owner, new Secret(PASSWORD))
   await db.kysely
     .updateTable('users')
     .set({ scram_keys: keys })

@@ -50,6 +50,7 @@ async function addScramKeys(ids: { domainId: number; userId: number }): Promise<
   const { password_hash: passwordHash } = await users.executeTakeFirstOrThrow()
   const owner = { ...ids, localPart: 'alice', domainName: 'example.test' }
   const keys = await deriveSealedKeys(
+    database.db,
     TEST_KEYRING,
     { ...owner, passwordHash: passwordHash ?? '' },
     new Secret('secret'),

@@ -28,6 +28,7 @@ const BY_NAME = [
   'recipient',
   'apop-user',
   'scram-use',
+  'scram-salt-key',
   'domain-ids',
   'policy-common',
   'tls-host',

@@ -11,9 +11,14 @@ import type { Secret } from '../../../base/secret.ts'
 import type { LoginAttempt } from '../../../protocol/pop3/actions.ts'
 import type { ScramSalt } from '../../../protocol/sasl/mechanism.ts'
 import { passwordForms } from '../../../protocol/sasl/text.ts'
-import { type LoginAccount, updateScramKeys } from '../../../storage/accounts.ts'
+import {
+  type LoginAccount,
+  selectScramSaltKey,
+  updateScramKeys,
+} from '../../../storage/accounts.ts'
 import type { Database } from '../../../storage/postgres/database.ts'
 import type { LoginName } from '../login-name.ts'
+import { isWholePassword } from '../schemes/scheme.ts'
 import {
   deriveScramKeys,
   inventedSalt,
@@ -39,6 +44,8 @@ export interface ScramOwner {
 }
 
 const NONCE_OCTETS = 18
+/** No proof fits them; the salt is never shown. */
+const NOBODYS_KEYS = inventedScramKeys(randomBytes(32), '')
 /** LIMIT: who logs in meanwhile gets keys at a later login. */
 const DERIVING_MAX = 16
 
@@ -54,12 +61,13 @@ export function scramSealUse(domainId: number, userId: number, passwordHash: str
  * @returns what users.scram_keys holds
  */
 export async function deriveSealedKeys(
+  db: Database,
   keyring: Keyring,
   owner: ScramOwner,
   password: Secret,
 ): Promise<Buffer> {
   const { domainId, userId, passwordHash } = owner
-  const salt = inventedSalt(keyring, saltName(owner))
+  const salt = inventedSalt(await selectScramSaltKey(db), saltName(owner))
   const keys = await deriveScramKeys(password, salt, SCRAM_ITERATIONS)
   return keyring.seal(scramSealUse(domainId, userId, passwordHash), serializeScramKeys(keys))
 }
@@ -73,6 +81,7 @@ export class ScramJudge {
   readonly #keyring: Keyring
   readonly #hasKey: boolean
   readonly #sealedDummy: Buffer
+  #saltKey: Buffer | undefined
   /** Passwords whose keys are being derived, by the hash. */
   readonly #deriving = new Set<string>()
 
@@ -82,13 +91,21 @@ export class ScramJudge {
     this.#log = log
     this.#hasKey = keyring !== undefined
     this.#keyring = keyring ?? Keyring.random()
-    const keys = serializeScramKeys(inventedScramKeys(this.#keyring, ''))
+    const keys = serializeScramKeys(NOBODYS_KEYS)
     this.#sealedDummy = this.#keyring.seal(scramSealUse(0, 0, ''), keys)
   }
 
-  /** @param typed what the peer calls itself, for who cannot have an address */
-  salt(typed: string, name: LoginName | undefined, account: LoginAccount | undefined): ScramSalt {
-    const invented = inventedSalt(this.#keyring, name ? saltName(name) : typed)
+  /**
+   * @param typed what the peer calls itself, for who cannot have an address
+   * @throws {Failure} a storage failure
+   */
+  async salt(
+    typed: string,
+    name: LoginName | undefined,
+    account: LoginAccount | undefined,
+  ): Promise<ScramSalt> {
+    this.#saltKey ??= await selectScramSaltKey(this.#db)
+    const invented = inventedSalt(this.#saltKey, name ? saltName(name) : typed)
     const { salt, iterations } = this.#open(account) ?? {
       salt: invented,
       iterations: SCRAM_ITERATIONS,
@@ -101,10 +118,9 @@ export class ScramJudge {
     name: LoginName | undefined,
     account: LoginAccount | undefined,
   ): Judgement {
-    const invented = inventedScramKeys(this.#keyring, '')
     const keys = this.#open(account)
     const { authMessage, clientProof } = attempt
-    const serverSignature = verifyScramProof(keys ?? invented, authMessage, clientProof)
+    const serverSignature = verifyScramProof(keys ?? NOBODYS_KEYS, authMessage, clientProof)
     if (account === undefined) return unknownUser(name)
     if (!this.#hasKey) return { reason: 'no secret key', account }
     if (keys === undefined) return { reason: 'no SCRAM keys', account }
@@ -120,11 +136,18 @@ export class ScramJudge {
   async remember(account: LoginAccount, sent: Secret): Promise<void> {
     const { passwordHash, domainId, userId, domainName } = account
     const isWanted = this.#hasKey && passwordHash !== undefined && !this.#open(account)
-    if (!isWanted || this.#deriving.has(passwordHash) || this.#deriving.size >= DERIVING_MAX) return
+    // Only a part of it is proven: a slip of the finger in the rest would be locked in.
+    if (!isWanted || !isWholePassword(passwordHash, sent)) return
+    if (this.#deriving.has(passwordHash) || this.#deriving.size >= DERIVING_MAX) return
     this.#deriving.add(passwordHash)
     try {
       const [password] = passwordForms(sent)
-      const keys = await deriveSealedKeys(this.#keyring, { ...account, passwordHash }, password)
+      const keys = await deriveSealedKeys(
+        this.#db,
+        this.#keyring,
+        { ...account, passwordHash },
+        password,
+      )
       await updateScramKeys(this.#db, domainId, userId, passwordHash, keys)
     } catch (error) {
       if (!(error instanceof Failure)) throw error
