@@ -72,30 +72,33 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
   const dataDir = resolve(options.dataDir)
   const { home, account } = openHome(dataDir, log)
   let releaseLock = (): void => {}
+  let keeper: PostmasterKeeper | undefined
+  const stop = async (): Promise<void> => {
+    await keeper?.stop()
+    releaseLock()
+  }
   try {
     releaseLock = acquireSupervisorLock(home)
     const wasOrphanStopped = await stopOrphan(home, log)
     const password = openSecretFile(passwordFileOf(home), PASSWORD_OCTETS)
-    const secretKey = openSecretFile(secretKeyFileOf(home), SECRET_KEY_OCTETS)
+    const keyFile = secretKeyFileOf(home)
+    const keyring = keyringOf(keyFile, openSecretFile(keyFile, SECRET_KEY_OCTETS))
     const binaries = prepareBinaries(home, account, log)
     const isDurable = options.isDurable ?? true
     await ensurePgData(home, account, binaries, password, log, isDurable)
     const parameters = serverParameters(options.connectionsMax ?? 100, isDurable)
-    const keeper = new PostmasterKeeper(home, account, binaries, parameters, log)
+    keeper = new PostmasterKeeper(home, account, binaries, parameters, log)
     const port = await keeper.start()
     return {
       url: urlOf(password, port),
-      keyring: keyringOf(secretKey),
+      keyring,
       isFirstStart: existsSync(firstStartFileOf(home)),
       confirmFirstStart: () => rmSync(firstStartFileOf(home), { force: true }),
       wasOrphanStopped,
-      stop: async () => {
-        await keeper.stop()
-        releaseLock()
-      },
+      stop,
     }
   } catch (error) {
-    releaseLock()
+    await stop()
     throw error instanceof Failure ? error : cannotUse(home, error)
   }
 }
@@ -114,7 +117,8 @@ export async function findEmbedded(options: {
     const running = findPostmaster(home)
     if (running === undefined) return undefined
     const url = urlOf(readSecretFile(passwordFileOf(home)), running.port)
-    return { url, keyring: keyringOf(readSecretFile(secretKeyFileOf(home))) }
+    const keyFile = secretKeyFileOf(home)
+    return { url, keyring: keyringOf(keyFile, readSecretFile(keyFile)) }
   } catch (error) {
     throw error instanceof Failure ? error : cannotUse(dataDir, error)
   }
@@ -125,11 +129,17 @@ function urlOf(password: Secret, port: number): Secret {
   return new Secret(`postgres://${account}@127.0.0.1:${port}/${DATABASE_NAME}`)
 }
 
-/** As POPGRES_SECRET_KEY parses. @throws {Failure} EMBEDDED_POSTGRES */
-function keyringOf(text: Secret): Keyring {
-  const keyring = parseKeyring(text.reveal().toString())
+/** As POPGRES_SECRET_KEY parses. @throws {Failure} EMBEDDED_POSTGRES, naming the wrong line */
+function keyringOf(file: string, secret: Secret): Keyring {
+  const text = secret.reveal().toString()
+  const keyring = parseKeyring(text)
   if (keyring !== undefined) return keyring
-  throw new Failure('EMBEDDED_POSTGRES', 'the file secret-key holds no keys of 64 hex digits')
+  const isWrong = (line: string): boolean => line.trim() !== '' && parseKeyring(line) === undefined
+  const line = Math.max(0, text.split(/\r?\n/).findIndex(isWrong)) + 1
+  throw new Failure(
+    'EMBEDDED_POSTGRES',
+    `${file}, line ${line}: a key is 64 hexadecimal digits, one a line`,
+  )
 }
 
 function serverParameters(connectionsMax: number, isDurable: boolean): string[] {

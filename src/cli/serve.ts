@@ -21,9 +21,10 @@ import { type Database, openDatabase } from '../storage/postgres/database.ts'
 import { openServingRole } from '../storage/serving-role.ts'
 import { readVersion } from './command-context.ts'
 import { type Embedded, startEmbedded } from './embedded-postgres.ts'
-import { ensureSelfSigned } from './quickstart/self-signed.ts'
+import { keepSelfSigned } from './quickstart/self-signed.ts'
 import { describeServing } from './quickstart/serving-hints.ts'
 import { type Demo, makeDemo } from './quickstart.ts'
+import { checkTlsFiles } from './tls-files.ts'
 
 /** Sessions get this long to finish what they are in; PostgreSQL needs some of the 10 s as well. */
 const DRAIN_MS = 3_500
@@ -47,16 +48,25 @@ export async function serve(settings: Settings, log: Log): Promise<number> {
     signals.request()
   })
   log.info({ version: readVersion() }, 'starting')
+  const tlsFiles = await checkTlsFiles(settings)
   if (settings.DATABASE_URL !== undefined) {
-    await serveForeign(settings, settings.DATABASE_URL, log, signals)
+    await serveForeign({ settings, log, signals, tlsFiles, databaseUrl: settings.DATABASE_URL })
   } else {
-    await serveEmbedded(settings, log, signals)
+    await serveEmbedded({ settings, log, signals, tlsFiles })
   }
   log.info('ended')
   return hasFailed ? 1 : 0
 }
 
-async function serveEmbedded(settings: Settings, log: Log, signals: StopSignals): Promise<void> {
+interface Parts {
+  settings: Settings
+  log: Log
+  signals: StopSignals
+  /** As set; undefined: nothing is. */
+  tlsFiles: TlsFiles | undefined
+}
+
+async function serveEmbedded({ settings, log, signals, tlsFiles }: Parts): Promise<void> {
   // A worker has its pool, its pipelined connection and two for ordinary queries.
   const perWorker = settings.POPGRES_DATABASE_CONNECTIONS + 3
   let embedded: Embedded
@@ -73,6 +83,7 @@ async function serveEmbedded(settings: Settings, log: Log, signals: StopSignals)
   }
   const owner = openSupervisorDatabase(embedded.url, log)
   let db: Database | undefined
+  let selfSigned: Awaited<ReturnType<typeof keepSelfSigned>> | undefined
   try {
     await migrate(owner, log)
     const keyring = settings.POPGRES_SECRET_KEY ?? embedded.keyring
@@ -84,6 +95,8 @@ async function serveEmbedded(settings: Settings, log: Log, signals: StopSignals)
     const databaseUrl = await openServingRole(owner, embedded.url)
     await owner.close()
     db = openSupervisorDatabase(databaseUrl, log)
+    if (tlsFiles === undefined)
+      selfSigned = await keepSelfSigned(settings.POPGRES_DATA_DIR, settings.POPGRES_HOSTNAME, log)
     await superviseUntilStopped({
       settings,
       db,
@@ -91,35 +104,27 @@ async function serveEmbedded(settings: Settings, log: Log, signals: StopSignals)
       signals,
       databaseUrl,
       keyring,
-      tlsFiles:
-        tlsFilesOf(settings) ??
-        (await ensureSelfSigned(settings.POPGRES_DATA_DIR, settings.POPGRES_HOSTNAME)),
+      tlsFiles: tlsFiles ?? selfSigned?.files,
       onServing: (addresses) => printHints(describeServing(addresses, { demo, isForeign: false })),
     })
   } finally {
-    await Promise.all([owner.close(), db?.close()])
+    selfSigned?.stop()
+    // Whatever becomes of the connections: PostgreSQL must not be left behind.
+    await Promise.allSettled([owner.close(), db?.close()])
     await embedded.stop()
   }
 }
 
-async function serveForeign(
-  settings: Settings,
-  databaseUrl: Secret,
-  log: Log,
-  signals: StopSignals,
-): Promise<void> {
+async function serveForeign(parts: Parts & { databaseUrl: Secret }): Promise<void> {
+  const { settings, log, signals, databaseUrl } = parts
   const db = openSupervisorDatabase(databaseUrl, log)
   try {
     // Asked once before anything listens: a schema that does not fit is told at once.
     const isThere = await isSchemaThere(db)
     await superviseUntilStopped({
-      settings,
+      ...parts,
       db,
-      log,
-      signals,
-      databaseUrl,
       keyring: settings.POPGRES_SECRET_KEY,
-      tlsFiles: tlsFilesOf(settings),
       onServing: (addresses) =>
         printHints(describeServing(addresses, { demo: undefined, isForeign: true })),
       until: isThere ? undefined : waitForSchema(db, databaseUrl, log, signals),
@@ -129,14 +134,10 @@ async function serveForeign(
   }
 }
 
-interface Supervision {
-  settings: Settings
+interface Supervision extends Parts {
   db: Database
-  log: Log
-  signals: StopSignals
   databaseUrl: Secret
   keyring: Keyring | undefined
-  tlsFiles: TlsFiles | undefined
   onServing: (addresses: Awaited<ReturnType<Supervisor['start']>>) => void
   /** Ends the node if it fails. */
   until?: Promise<void> | undefined
@@ -161,11 +162,6 @@ async function superviseUntilStopped(options: Supervision): Promise<void> {
     signals.request() // also for `until`, which else would go on waiting
     await supervisor.stop(signals.hurried.aborted ? 0 : DRAIN_MS)
   }
-}
-
-function tlsFilesOf(settings: Settings): TlsFiles | undefined {
-  const { POPGRES_TLS_CERT: certFile, POPGRES_TLS_KEY: keyFile } = settings
-  return certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile }
 }
 
 function openSupervisorDatabase(url: Secret, log: Log): Database {

@@ -140,7 +140,8 @@ export class Arrival implements Connection {
       const host = hostName && (await selectTlsHost(this.#context.db, hostName, hostName))
       const hostDomain = host ? host.domainName : undefined
       this.#peer = relayedPeer(this.#accepted, header, hostDomain)
-      return undefined
+      const { readableEnded, destroyed } = this.#accepted
+      return readableEnded || destroyed ? { reason: 'the peer is gone', reply: '' } : undefined
     } catch (error) {
       // A bare name would be taken for one of another domain, and the password for a wrong one.
       this.#log.warn({ error, host: hostName }, 'could not look whose host this is')

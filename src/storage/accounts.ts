@@ -82,12 +82,15 @@ export const FINGERPRINT_SQL = `hashtextextended(coalesce(u.password_hash, '') |
 const ADDRESS_MATCHES = `d.name = lower($1::text collate "C")
     and lower(u.local_part) = lower($2::text collate "C")`
 
+/** SQL: whether the row `c` of credentials has not expired; never null. */
+export const IS_UNEXPIRED_SQL = '(c.expires_at is null or c.expires_at > now())'
+
 /**
  * SQL: whether the row `c` of credentials may be used now, from the address in `parameter` (null: a
  * Unix socket, which is in no network).
  */
 export const isUsableSql = (parameter: string): string =>
-  `(c.expires_at is null or c.expires_at > now())
+  `${IS_UNEXPIRED_SQL}
       and (c.networks is null or coalesce(${parameter}::inet <<= any (c.networks), false))`
 
 /** SQL: whether the last use of the row `c` of credentials is told well enough. */

@@ -4,7 +4,7 @@
  * Times are the database's; deadlines of nodes are in nodes.ts.
  */
 import { isFailure } from '../base/failure.ts'
-import { FINGERPRINT_SQL } from './accounts.ts'
+import { FINGERPRINT_SQL, IS_UNEXPIRED_SQL } from './accounts.ts'
 import type { Database, Statement } from './postgres/database.ts'
 import { decodeBoolean, decodeInt4, decodeInt8, encodeNumbers, present } from './postgres/decode.ts'
 import type { RawRow } from './postgres/raw-connection.ts'
@@ -44,10 +44,14 @@ export type LeaseOutcome =
   | { kind: 'in-use' }
   | { kind: 'credential-changed' }
 
-/** SQL: the credential still stands that `credential` (a parameter, null: none) names. */
+/**
+ * SQL: the credential still stands, neither revoked nor expired, that `credential` (a parameter,
+ * null: none) names.
+ */
 const credentialStands = (credential: string): string => `(${credential}::uuid is null or exists (
       select from credentials c
-      where c.domain_id = $1 and c.user_id = $2 and c.credential_id = ${credential}::uuid))`
+      where c.domain_id = $1 and c.user_id = $2 and c.credential_id = ${credential}::uuid
+        and ${IS_UNEXPIRED_SQL}))`
 
 export const ACQUIRE: Statement = {
   name: 'lease-acquire',

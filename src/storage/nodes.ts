@@ -3,7 +3,7 @@
  * dead, for good: its renewal is refused, its leases are anybody's. These statements are about
  * nodes, so they look into sessions of all domains.
  */
-import { FINGERPRINT_SQL } from './accounts.ts'
+import { FINGERPRINT_SQL, IS_UNEXPIRED_SQL } from './accounts.ts'
 import type { Database, Statement } from './postgres/database.ts'
 import { decodeBoolean, decodeText, decodeUuid, present } from './postgres/decode.ts'
 
@@ -19,7 +19,7 @@ export interface NodeSession {
   sessionId: string
   /** differs from the session's own if the credential has changed since */
   fingerprint: string
-  /** suspended, or the app password or certificate that opened it was revoked */
+  /** suspended, or the app password or certificate that opened it was revoked or has expired */
   isBarred: boolean
   /** another login waits for the maildrop to become free */
   isWanted: boolean
@@ -85,7 +85,7 @@ export const NODE_SESSIONS: Statement = {
     join users u on u.domain_id = s.domain_id and u.user_id = s.user_id
     join domains d on d.domain_id = s.domain_id
     left join credentials c on c.domain_id = s.domain_id and c.user_id = s.user_id
-      and c.credential_id = s.credential_id
+      and c.credential_id = s.credential_id and ${IS_UNEXPIRED_SQL}
   where s.node_id = $1`,
 }
 

@@ -6,10 +6,12 @@ import { spawnSync } from 'node:child_process'
 import {
   chmodSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -138,6 +140,41 @@ test('a second supervisor on the same data is refused, and the first serves on',
   expect(second.stderr).toContain(`already served by process ${first.pid}`)
   const client = await Pop3Client.login(pop3, USER, first.demoPassword())
   expect(await client.ask('QUIT')).toMatch(/^\+OK/)
+})
+
+test('a key that is none ends the start before PostgreSQL is there', async () => {
+  mkdirSync(dataDir, { recursive: true })
+  const file = join(dataDir, 'secret-key')
+  writeFileSync(file, 'abc\n')
+  const node = start()
+  expect(await node.exited).toEqual({ status: 1, signal: null })
+  expect(node.stderr).toBe(`popgres: ${file}, line 1: a key is 64 hexadecimal digits, one a line\n`)
+  expect(existsSync(join(dataDir, 'postgres'))).toBe(false)
+  rmSync(file)
+  await start().addresses()
+})
+
+test('what goes wrong once PostgreSQL is there takes it along, and the lock', async () => {
+  mkdirSync(dataDir, { recursive: true })
+  symlinkSync('/etc/hostname', join(dataDir, 'self-signed-cert.pem'))
+  const node = start()
+  expect(await node.exited).toEqual({ status: 1, signal: null })
+  expect(node.records.map(({ msg }) => msg)).toContain('PostgreSQL is ready')
+  expect(node.stderr).toMatch(/^popgres: .*self-signed-cert\.pem is a link.*\n$/)
+  expect(processesWith(dataDir)).toEqual([])
+  expect(existsSync(join(dataDir, 'supervisor.lock'))).toBe(false)
+})
+
+test.each([
+  [{ POPGRES_TLS_CERT: '/none.pem', POPGRES_TLS_KEY: '/key.pem' }, 'POPGRES_TLS_CERT: /none.pem'],
+  [{ POPGRES_TLS_DIRECTORY: '/none' }, 'POPGRES_TLS_DIRECTORY: /none'],
+])('TLS files that are not there end the start before anything: %j', async (env, named) => {
+  for (const database of [{}, { DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' }]) {
+    const node = start({ ...env, ...database })
+    expect(await node.exited).toEqual({ status: 1, signal: null })
+    expect(node.stderr).toBe(`popgres: ${named}: cannot be read (ENOENT)\n`)
+    expect(existsSync(dataDir)).toBe(false)
+  }
 })
 
 test('data of another major version is refused and left alone', async () => {

@@ -33,9 +33,12 @@ export class Pop3Client {
     })
   }
 
-  /** @param address `host:port`; the greeting is read by `line()` */
-  static async connect(address: string): Promise<Pop3Client> {
-    const socket = connect(portOf(address))
+  /**
+   * @param address `host:port`; the greeting is read by `line()`
+   * @param allowHalfOpen its side stays open when the server closes the other
+   */
+  static async connect(address: string, allowHalfOpen = false): Promise<Pop3Client> {
+    const socket = connect({ ...portOf(address), allowHalfOpen })
     const client = new Pop3Client(socket)
     await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))
     return client

@@ -5,11 +5,13 @@
 import { createHash, X509Certificate } from 'node:crypto'
 import { Networks } from '../../base/network.ts'
 import { Secret } from '../../base/secret.ts'
+import { selectScramUse } from '../../storage/accounts.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import {
   addAppPassword,
   addCertificate,
   type CredentialLimits,
+  type CredentialRow,
   revokeCredential,
   selectCredentials,
 } from '../../storage/tenants/credentials.ts'
@@ -18,6 +20,8 @@ import { refused, refusing } from '../refusal.ts'
 import { requireUser } from './users.ts'
 
 export interface Credential {
+  /** as the log has it */
+  credentialId: string
   name: string
   kind: 'app-password' | 'certificate'
   /** null: never */
@@ -33,15 +37,23 @@ export interface Credential {
 /** As add_credential of migrations/0004_login_functions.sql has it. */
 const CREDENTIALS_MAX = 50
 
-/** @returns the app password, which is stored nowhere */
+export interface CreatedAppPassword {
+  /** stored nowhere */
+  secret: Secret
+  /** SCRAM worked for every password until now: it does not for this one */
+  isFirstWithoutScram: boolean
+}
+
 export async function createAppPassword(
   db: Database,
   address: string,
   name: string,
   limits: CredentialLimits,
-): Promise<Secret> {
+): Promise<CreatedAppPassword> {
   const owner = await prepare(db, address, limits)
-  return new Secret(await refusing(() => addAppPassword(db, owner, name, limits)))
+  const isFirstWithoutScram = (await selectScramUse(db)) === 'all'
+  const secret = new Secret(await refusing(() => addAppPassword(db, owner, name, limits)))
+  return { secret, isFirstWithoutScram }
 }
 
 /**
@@ -67,7 +79,8 @@ export async function bindCertificate(
 export async function listCredentials(db: Database, address: string): Promise<Credential[]> {
   const { row } = await requireUser(db, address)
   const found = await selectCredentials(db, row.domainId, row.userId)
-  return found.map(({ name, kind, expiresAt, networks, createdAt, lastUsedAt }) => ({
+  return found.map(({ credentialId, name, kind, expiresAt, networks, createdAt, lastUsedAt }) => ({
+    credentialId,
     name,
     kind,
     expiresAt: expiresAt ?? null,
@@ -78,14 +91,21 @@ export async function listCredentials(db: Database, address: string): Promise<Cr
   }))
 }
 
-/** Ends the session that it opened. */
-export async function removeCredential(db: Database, address: string, name: string): Promise<void> {
+/** Ends the session that it opened. @returns what it was */
+export async function removeCredential(
+  db: Database,
+  address: string,
+  name: string,
+): Promise<CredentialRow> {
   const { row, domainName } = await requireUser(db, address)
   const owner = formatAddress({ localPart: row.localPart, domainName })
-  if (!(await revokeCredential(db, owner, name)))
+  const found = await selectCredentials(db, row.domainId, row.userId)
+  const removed = found.find((credential) => credential.name === name)
+  if (removed === undefined || !(await revokeCredential(db, owner, name)))
     throw refused(
       `${owner} has no credential ${JSON.stringify(name)}: see "popgres credential list ${owner}"`,
     )
+  return removed
 }
 
 /** What can be told before the database refuses it. @returns the address as it is kept */

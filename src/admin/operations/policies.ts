@@ -54,7 +54,8 @@ export async function changePolicy(
   subject: string,
   change: PolicyChange,
 ): Promise<void> {
-  if (Object.keys(change).length === 0) throw refused('nothing to set: see --help')
+  if (Object.keys(change).length === 0)
+    throw refused('nothing to set: see "popgres policy set --help"')
   if (subject.includes('@')) await changeUserPolicy(db, subject, change)
   else await changeDomainPolicy(db, subject, change)
 }

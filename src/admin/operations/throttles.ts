@@ -5,6 +5,7 @@
 import { judgeCount } from '../../mail/auth/throttle.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { clearThrottles, selectThrottleRows, type ThrottleKind } from '../../storage/throttles.ts'
+import { refused } from '../refusal.ts'
 
 export interface ThrottleEntry {
   /** `known`: the user, from a network that it lately logged in from */
@@ -40,9 +41,13 @@ export async function listThrottles(db: Database): Promise<ThrottleEntry[]> {
  * @param subject as listed: an address (with the networks it is known from), a domain, a network;
  *   undefined: all
  * @returns how many entries there were
+ * @throws {Failure} OPERATION_REFUSED if there were none of the subject
  */
-export function clearThrottle(db: Database, subject: string | undefined): Promise<number> {
-  return clearThrottles(db, subject?.replace(/::\/64$/, ''))
+export async function clearThrottle(db: Database, subject: string | undefined): Promise<number> {
+  const cleared = await clearThrottles(db, subject?.replace(/::\/64$/, ''))
+  if (subject !== undefined && cleared === 0)
+    throw refused(`no failed logins of ${JSON.stringify(subject)}: see "popgres throttle list"`)
+  return cleared
 }
 
 function effectOf(kind: ThrottleKind, failures: number): ThrottleEntry['effect'] {

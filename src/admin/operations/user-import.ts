@@ -9,6 +9,7 @@ import {
   KNOWN_SCHEMES,
   parseStoredHash,
   plainPasswordOf,
+  SLOW_LIMITS,
   schemeOf,
 } from '../../mail/auth/schemes/scheme.ts'
 import type { Database } from '../../storage/postgres/database.ts'
@@ -219,7 +220,8 @@ function checkHash(hash: string): void {
   const scheme = schemeOf(hash)
   throw refused(
     KNOWN_SCHEMES.includes(scheme)
-      ? `the ${scheme} hash is cut or garbled, or its cost is higher than is verified here`
+      ? `the ${scheme} hash is cut or garbled, or its cost is higher than is verified here: ` +
+          `at most ${SLOW_LIMITS}`
       : `the hash is of no known scheme: known are ${KNOWN_SCHEMES.join(', ')}, ` +
           'as crypt(3) writes them or with a {SCHEME} before',
   )

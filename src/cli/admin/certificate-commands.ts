@@ -9,7 +9,8 @@ import {
 } from '../../admin/operations/certificates.ts'
 import { addHost, type DomainHost, listHosts, removeHost } from '../../admin/operations/hosts.ts'
 import { describeReadError } from '../../admin/read-error.ts'
-import { refused } from '../../admin/refusal.ts'
+import { isRefusal, refused } from '../../admin/refusal.ts'
+import { isFailure } from '../../base/failure.ts'
 import { Secret } from '../../base/secret.ts'
 import { type CommandContext, withDatabase } from '../command-context.ts'
 import { type Column, formatJson, formatMoment, formatTable } from '../output.ts'
@@ -58,7 +59,12 @@ Example, after a renewal:
           chain: readPem(options.cert).toString('utf8'),
           key: new Secret(readPem(options.key)),
         }
-        const added = await addCertificate(db, keyring, host, pair)
+        const added = await addCertificate(db, keyring, host, pair).catch((error: unknown) => {
+          // Which of the two is the wrong one, nobody but the operator knows.
+          const isOfFiles = isRefusal(error) && isFailure(error.cause, 'TLS_CERTIFICATE')
+          const files = `${options.cert} with ${options.key}`
+          throw isOfFiles ? refused(`${files}: ${error.message}`, error) : error
+        })
         const verb = added.isNew ? 'added' : 'replaced'
         const { hostName, expiresAt } = added.certificate
         process.stdout.write(`${verb} ${hostName}, expires ${formatMoment(expiresAt)}\n`)

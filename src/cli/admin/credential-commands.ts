@@ -32,6 +32,11 @@ const COLUMNS: readonly Column<Credential>[] = [
   { title: 'LAST USED', cell: (credential) => formatMoment(credential.lastUsedAt ?? undefined) },
 ]
 
+const NO_MORE_SCRAM = `\
+note: this is the first app password, and SCRAM does not work with those: clients set to SCRAM are
+no longer offered it (POPGRES_SASL_MECHANISMS names the mechanisms to offer all the same)
+`
+
 export function defineCredentialCommands(program: Command, context: CommandContext): void {
   const credential = program
     .command('credential')
@@ -42,7 +47,7 @@ export function defineCredentialCommands(program: Command, context: CommandConte
     .command('list')
     .description('list the credentials of a user')
     .argument('<address>')
-    .option('--json', 'print JSON')
+    .option('--json', 'print JSON, with the ids that the log has')
     .action((address: string, options: { json?: boolean }) =>
       withDatabase(context, async ({ db }) => {
         const found = await listCredentials(db, address)
@@ -55,11 +60,21 @@ export function defineCredentialCommands(program: Command, context: CommandConte
     .description('take a credential away, and end the session that it opened')
     .argument('<address>')
     .argument('<name>')
-    .addHelpText('after', '\nExample:\n  popgres credential revoke alice@example.com phone\n')
+    .addHelpText(
+      'after',
+      `
+It tells when the credential was last used; later uses within the same hour are not written down.
+
+Example:
+  popgres credential revoke alice@example.com phone
+`,
+    )
     .action((address: string, name: string) =>
       withDatabase(context, async ({ db }) => {
-        await removeCredential(db, address, name)
-        process.stdout.write(`revoked ${name} of ${address}\n`)
+        const { lastUsedAt } = await removeCredential(db, address, name)
+        const use =
+          lastUsedAt === undefined ? 'never used' : `last used ${formatMoment(lastUsedAt)}`
+        process.stdout.write(`revoked ${name} of ${address}, ${use}\n`)
       }),
     )
 }
@@ -86,7 +101,7 @@ Examples:
 `,
     )
     .action((address: string, options: AddOptions) =>
-      withDatabase(context, async ({ db }) => {
+      withDatabase(context, async ({ db, settings }) => {
         const { name, expires: expiresAt, network: networks, certificate } = options
         const limits = { expiresAt, networks }
         if (certificate !== undefined) {
@@ -94,11 +109,13 @@ Examples:
           process.stdout.write(`added ${name} to ${address}\n`)
           return
         }
-        const secret = await createAppPassword(db, address, name, limits)
-        const password = secret.reveal().toString('utf8')
+        const created = await createAppPassword(db, address, name, limits)
+        const password = created.secret.reveal().toString('utf8')
         process.stdout.write(
           `added ${name} to ${address}\n${formatFields({ 'app password': password })}`,
         )
+        if (created.isFirstWithoutScram && !settings.POPGRES_SASL_MECHANISMS.areChosen)
+          process.stderr.write(NO_MORE_SCRAM)
       }),
     )
 }

@@ -53,7 +53,8 @@ export function definePolicyCommands(program: Command, context: CommandContext):
       `
 A login that comes too soon is told [LOGIN-DELAY]. A second login is told [IN-USE] at once
 (refuse), after 10 seconds (wait), or gets the maildrop of a session that was idle for a minute
-(take-over). For a user, "inherit" means as the domain has it.
+(take-over): it waits up to 15 seconds until that session has ended, and is told [IN-USE] if it has
+not, or was not idle. For a user, "inherit" means as the domain has it.
 
 Examples:
   popgres policy set example.com --expire-days 30 --second-login take-over

@@ -44,9 +44,10 @@ How to change the key while nodes run:
 A single node can begin with the second step. In embedded mode the keys are the lines of the file
 secret-key in POPGRES_DATA_DIR.
 
-Sessions go on meanwhile. Rotating may be stopped and begun again. "Dropped" are SCRAM keys of a
-password that was changed by SQL; the next login derives others. "Unreadable" are rows whose key is
-missing, or that are damaged: they stay.
+Sessions go on meanwhile. Rotating may be stopped and begun again. "Passed" are rows that were under
+the first key already, or that a node changed meanwhile. "Dropped" are SCRAM keys of a password that
+was changed by SQL; the next login derives others. "Unreadable" are rows whose key is missing, or
+that are damaged: they stay.
 `
 
 export function defineSecretCommands(program: Command, context: CommandContext): void {

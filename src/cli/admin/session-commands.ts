@@ -10,6 +10,7 @@ const COLUMNS: readonly Column<LiveSession>[] = [
   { title: 'ADDRESS', cell: (session) => session.address },
   { title: 'CLIENT', cell: (session) => session.client },
   { title: 'SINCE', cell: (session) => formatMoment(session.since) },
+  { title: 'SESSION', cell: (session) => session.sessionId.slice(0, 8) },
   { title: 'NODE', cell: (session) => session.node ?? '(gone)' },
 ]
 
@@ -24,6 +25,8 @@ export function defineSessionCommands(program: Command, context: CommandContext)
     .addHelpText(
       'after',
       `
+SESSION is how the id begins that the log has; --json has all of it.
+
 Examples:
   popgres session list
   popgres session list --domain example.com --json

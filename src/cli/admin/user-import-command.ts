@@ -19,6 +19,14 @@ import { startProgress } from '../progress.ts'
 const COLUMNS = ['address', 'password', 'hash', 'quota'] as const
 type Column = (typeof COLUMNS)[number]
 
+/** What is not, may be a password or a hash, and is never repeated. */
+const PLAUSIBLE_COLUMN = /^[a-z\d_-]{1,30}$/
+/** A line of a Dovecot passwd file. */
+const PASSWD_LINE = /^[^:]+:(?:\{[a-z\d.-]+\}|\$)/i
+const PASSWD_TO_CSV =
+  String.raw`(echo address,hash; sed -E 's/"/""/g; s/^([^:]+):([^:]+).*/\1,"\2"/' passwd)` +
+  ' > users.csv'
+
 export function defineUserImportCommand(user: Command, context: CommandContext): void {
   user
     .command('import')
@@ -33,8 +41,8 @@ Columns, in any order: address (needed), password or hash (one of them on each l
 A quota is 500M, 1.5G, octets, or empty for none. The domains must be there.
 
 A hash is argon2id ("$argon2id$v=19$...", in quotes because of its commas), one of crypt(3)
-($2y$..., $6$..., $5$..., $1$...), or has Dovecot's prefix: {SHA512-CRYPT}, {SSHA512}, {PBKDF2},
-{PLAIN}, also with .HEX or .B64. It becomes argon2id at the first login, {PLAIN} at once.
+($2y$..., $6$..., $5$..., $1$...), or has Dovecot's prefix: {SHA512-CRYPT}, {SSHA}, {SSHA512},
+{PBKDF2}, {PLAIN}, also with .HEX or .B64. It becomes argon2id at the first login, {PLAIN} at once.
 
 Lines with hashes go in by thousands a second; a password is hashed first, some 20 to 60 a second.
 A line that is refused is told with its number and the reason on standard error (with --json in the
@@ -44,6 +52,9 @@ refused.
 Example of a file:
   address,hash,quota
   alice@example.com,$2y$10$abcdefghijklmnopqrstuv...,1G
+
+Of a Dovecot passwd file whose names are addresses, one makes such a file by:
+  ${PASSWD_TO_CSV}
 
 Examples:
   popgres user import users.csv --dry-run
@@ -114,12 +125,17 @@ async function* readText(file: string): AsyncGenerator<string> {
 export function parseHeader(record: CsvRecord): Map<Column, number> {
   if (record.problem !== undefined) throw refused(`line ${record.line} ${record.problem}`)
   const names = record.fields.map((field) => field.trim().toLowerCase())
+  if (PASSWD_LINE.test(record.fields.join(',')))
+    throw refused(`this looks like a Dovecot passwd file, make a CSV of it: ${PASSWD_TO_CSV}`)
   const unknown = names.find((name) => !(COLUMNS as readonly string[]).includes(name))
-  if (unknown !== undefined)
+  if (unknown !== undefined) {
+    const isPlausible = names.every((name) => PLAUSIBLE_COLUMN.test(name))
+    const what = isPlausible ? JSON.stringify(unknown) : 'that there is not'
     throw refused(
-      `line ${record.line} names a column ${JSON.stringify(unknown)}: ` +
+      `line ${record.line} names a column ${what}: ` +
         'the columns are address, password or hash, quota',
     )
+  }
   if (new Set(names).size < names.length) throw refused(`line ${record.line} names a column twice`)
   if (!names.includes('address') || !(names.includes('password') || names.includes('hash')))
     throw refused(

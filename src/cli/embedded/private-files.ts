@@ -99,13 +99,16 @@ export function replaceOwnFile(file: string, content: string | Buffer, mode: num
  * missing. For the one process that holds the supervisor's lock.
  */
 export function openSecretFile(file: string, octets: number): Secret {
-  if (!existsSync(file)) replaceOwnFile(file, randomBytes(octets).toString('hex'), 0o600)
+  if (!existsSync(file)) replaceOwnFile(file, `${randomBytes(octets).toString('hex')}\n`, 0o600)
   return readSecretFile(file)
 }
 
-/** @throws the errors of node:fs; EACCES for anybody but the owner */
+/**
+ * Its lines are counted from the file's first.
+ * @throws the errors of node:fs; EACCES for anybody but the owner
+ */
 export function readSecretFile(file: string): Secret {
-  return new Secret(readOwnFile(file).text.trim())
+  return new Secret(readOwnFile(file).text.trimEnd())
 }
 
 /** @returns a descriptor for appending, of a file that is this process' and private */

@@ -7,6 +7,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { generate } from 'selfsigned'
 import { Failure } from '../../base/failure.ts'
+import type { Log } from '../../base/log.ts'
 import { Secret } from '../../base/secret.ts'
 import { coversHost, openKeyPair } from '../../server/tls/key-pair.ts'
 import { readOwnFile, replaceOwnFile } from '../embedded/private-files.ts'
@@ -16,6 +17,21 @@ const VALID_DAYS = 365
 const RENEWED_DAYS = 30
 /** RFC 5280 appendix A.1, ub-common-name. */
 const COMMON_NAME_MAX = 64
+
+/** ensureSelfSigned now, and each day until it is stopped: a node may run for a year. */
+export async function keepSelfSigned(
+  directory: string,
+  hostname: string,
+  log: Log,
+): Promise<{ files: { certFile: string; keyFile: string }; stop: () => void }> {
+  const files = await ensureSelfSigned(directory, hostname)
+  const timer = setInterval(() => {
+    ensureSelfSigned(directory, hostname).catch((error) =>
+      log.error({ error }, 'the self-signed TLS certificate cannot be renewed: tried again daily'),
+    )
+  }, DAY_MS).unref()
+  return { files, stop: () => clearInterval(timer) }
+}
 
 /**
  * Makes certificate and key if they are missing, unusable, for another name, or expire within 30

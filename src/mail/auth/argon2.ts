@@ -1,8 +1,9 @@
 /**
- * argon2id: how passwords are stored. All hashing of a process goes through one bounded queue (see
- * hash-queue.ts). The parameters are OWASP's (19 MiB, two passes, one lane: about 30 ms a core).
- * Stored hashes may carry other parameters, brought by a migration; they are verified within limits
- * and hashed anew at the next login, so that in the end every login costs the same.
+ * argon2id: how passwords are stored. All hashing of a process waits in a bounded queue (see
+ * hash-queue.ts), slow old hashes in one of their own. The parameters are OWASP's (19 MiB, two
+ * passes, one lane: about 30 ms a core). Stored hashes may carry other parameters, brought by a
+ * migration; they are verified within limits and hashed anew at the next login, so that in the end
+ * every login costs the same.
  */
 import { randomBytes } from 'node:crypto'
 import { availableParallelism } from 'node:os'
@@ -20,41 +21,34 @@ export const CURRENT_ARGON2_START =
 const HASH_OCTETS = 32
 
 /**
- * LIMIT: a stored hash must not be able to kill the worker. 1 GiB and four passes is the largest
- * preset in use elsewhere (libsodium's "sensitive").
+ * LIMIT: the time that it takes must stay hidden in the delay of a refusal (see SLOW_LIMITS in
+ * schemes/scheme.ts). PHP's default, 64 MiB and four passes, is just within: some 0.25 s.
  */
-const MEMORY_MAX_KIB = 1_048_576
-const WORK_MAX_KIB = 4 * MEMORY_MAX_KIB
+const MEMORY_MAX_KIB = 131_072
+const WORK_MAX_KIB = 262_144
 const LANES_MAX = 16
 
 const FORM = /^\$argon2id?\$v=19\$([a-z\d=,]{11,24})\$[A-Za-z\d+/]{11,86}\$[A-Za-z\d+/]{16,86}$/
 
 /**
  * LIMIT: at most 3 at once, as they run in libuv's four threads and names are resolved there too (a
- * dummy beside another hash is a fourth or more, but never for long). 512 take three threads some
- * 5 s; who waits longer than 15 s has a client that gave up.
+ * slow hash may be the fourth, but never for long). 512 take three threads some 5 s; who waits
+ * longer than 15 s has a client that gave up.
  */
 const QUEUE = { waitingMax: 512, deadlineMs: 15_000 } as const
 const CONCURRENCY_MIN = 2
 const CONCURRENCY_MAX = 3
+/** LIMIT: slow hashes one by one, so that they leave the cores and the queue to the others. */
+const SLOW_CONCURRENCY = 1
 
 /** Who hashes on the operator's behalf, not on a peer's. */
 const OPERATOR: Asker = { source: '', domain: '' }
 
 /** What was computed in this process since its start, wrong and dummy ones included. */
 const counts = { hashed: 0, verified: 0 }
-let queue: HashQueue | undefined
-
-/**
- * Runs any password hashing, argon2 or older, in this process's one queue.
- * @throws {Failure} AUTH_OVERLOADED
- */
-export function inHashQueue<T>(asker: Asker, work: () => Promise<T>): Promise<T> {
-  const cores = availableParallelism()
-  const concurrency = Math.min(Math.max(cores, CONCURRENCY_MIN), CONCURRENCY_MAX)
-  queue ??= new HashQueue({ concurrency, ...QUEUE })
-  return queue.run(asker, work)
-}
+const concurrency = Math.min(Math.max(availableParallelism(), CONCURRENCY_MIN), CONCURRENCY_MAX)
+const queue = new HashQueue({ concurrency, ...QUEUE })
+const slowQueue = new HashQueue({ concurrency: SLOW_CONCURRENCY, ...QUEUE })
 
 export function argon2Counts(): { hashed: number; verified: number } {
   return { ...counts }
@@ -66,7 +60,7 @@ export function argon2Counts(): { hashed: number; verified: number } {
  * @throws {Failure} AUTH_OVERLOADED
  */
 export function hashPassword(password: Secret, asker = OPERATOR): Promise<string> {
-  return inHashQueue(asker, async () => {
+  return queue.run(asker, async () => {
     counts.hashed += 1
     const salt = randomBytes(SALT_OCTETS)
     // Raw, as the package writes m, p, t, and the reference implementation reads only m, t, p.
@@ -116,41 +110,21 @@ export function isCurrentArgon2(stored: string): boolean {
   return stored.startsWith(CURRENT_ARGON2_START) && isUsableArgon2(stored)
 }
 
-/** Whether verifying takes at least as long as with the parameters that we hash with. */
-export function isDearArgon2(stored: string): boolean {
-  const parameters = parseParameters(stored)
-  if (parameters === undefined) return false
-  const { memoryKib, passes, lanes } = parameters
-  const { memoryCost, timeCost, parallelism } = PARAMETERS
-  return (memoryKib * passes) / lanes >= (memoryCost * timeCost) / parallelism
-}
-
 /**
  * @param stored a hash for which `isUsableArgon2` is true
  * @returns whether the password is the one
  * @throws {Failure} AUTH_OVERLOADED
  */
 export function verifyArgon2(stored: string, password: Secret, asker = OPERATOR): Promise<boolean> {
-  return inHashQueue(asker, () => computeArgon2(stored, password))
+  return queue.run(asker, () => computeArgon2(stored, password))
 }
 
 /**
- * Runs a verification of another kind and, in the same turn and at the same time, one of today's
- * parameters whose answer is not wanted: so cheap ones take as long as all.
- * @param dummy a hash from `makeDummyHash`
- * @returns what `work` returns, when both have ended
+ * Runs the verification of a slow hash, of whatever kind, when it is its turn among those.
  * @throws {Failure} AUTH_OVERLOADED
  */
-export function verifyBesideDummy(
-  work: () => Promise<boolean>,
-  dummy: string,
-  password: Secret,
-  asker: Asker,
-): Promise<boolean> {
-  return inHashQueue(asker, async () => {
-    const [isRight] = await Promise.all([work(), computeArgon2(dummy, password)])
-    return isRight
-  })
+export function inSlowLane<T>(asker: Asker, work: () => Promise<T>): Promise<T> {
+  return slowQueue.run(asker, work)
 }
 
 /** Takes no turn: for work that has one. */

@@ -268,8 +268,7 @@ export class Authenticator {
 
   #write({ attempt, peer, name }: Visit, { reason, account, credential }: Judgement): void {
     const { log } = this.#options
-    const isSuspended = reason === 'verified' && account?.isSuspended === true
-    const shown = isSuspended ? 'suspended' : reason
+    const shown = shownReason(reason, attempt, account)
     const fields = {
       client: peer.client,
       mechanism: attempt.mechanism,
@@ -282,6 +281,18 @@ export class Authenticator {
     // Not yet a login: another session may have the maildrop.
     else log.info(fields, shown === 'verified' ? 'credential verified' : 'login refused')
   }
+}
+
+/** @param reason as judged: who is told nothing of it needs no finer one */
+function shownReason(
+  reason: LoginReason,
+  { name }: LoginAttempt,
+  account: LoginAccount | undefined,
+): LoginReason {
+  if (reason === 'verified' && account?.isSuspended) return 'suspended'
+  // A bare name that any domain would make an address of: only the domain is missing.
+  const isBare = reason === 'implausible name' && !name.includes('@')
+  return isBare && parseLoginName(name, 'domain.invalid') ? 'no domain' : reason
 }
 
 function judgeExternal({ certificate, account }: Visit): Judgement {

@@ -46,6 +46,9 @@ export interface HostCertificatesOptions {
   ticketKeys: () => Buffer
 }
 
+/** Where a certificate is from: its file, or its host name in the database. */
+type Source = { file: string } | { host: string }
+
 /**
  * LIMIT: peers choose the names they ask for, so what is kept of names and of certificates is
  * bounded. What was pushed out is only asked for again.
@@ -117,7 +120,7 @@ export class HostCertificates {
     // key.
     this.#standardContext = openKeyPair(opened.pair, ticketKeys).context
     this.#ticketKeys = ticketKeys
-    if (hasChanged) this.#logStandard(opened, cert)
+    if (hasChanged) this.#logInUse(opened, { file: cert })
   }
 
   /**
@@ -158,7 +161,7 @@ export class HostCertificates {
         this.#kept.delete(cert)
         continue
       }
-      const context = await this.#open(cert, version, () => readPemFiles(files))
+      const context = await this.#open({ file: cert }, version, () => readPemFiles(files))
       if (context !== undefined) return context
     }
     return undefined
@@ -166,17 +169,24 @@ export class HostCertificates {
 
   #fromRow(row: StoredCertificate): Promise<SecureContext | undefined> {
     const unseal = () => unsealRow(row, this.#options.keyring)
-    return this.#open(row.hostName, rowVersion(row), unseal)
+    return this.#open({ host: row.hostName }, rowVersion(row), unseal)
   }
 
   async #open(
-    name: string,
+    source: Source,
     version: string,
     read: Parameters<typeof keep>[2],
   ): Promise<SecureContext | undefined> {
-    const kept = await keep(this.#kept.get(name), version, read, this.#teller(name))
+    const name = 'file' in source ? source.file : source.host
+    const before = this.#kept.get(name)
+    const kept = await keep(before, version, read, this.#teller(name))
+    const { opened } = kept
+    // Of many who needed it at once only the first sets it, and logs it.
+    const now = this.#kept.get(name)
+    if (now !== before && now?.version === version) return now.opened?.context
     this.#kept.set(name, kept)
-    return kept.opened?.context
+    if (opened !== undefined && opened !== before?.opened) this.#logInUse(opened, source)
+    return opened?.context
   }
 
   #isStandardFor(hostName: string): boolean {
@@ -184,19 +194,21 @@ export class HostCertificates {
     return certificate !== undefined && coversHost(certificate, hostName)
   }
 
-  #teller(certificate: string): (reason: string) => void {
-    return (reason) =>
+  #teller(certificate: string): Parameters<typeof keep>[3] {
+    return (reason, hasOther) =>
       this.#options.log.error(
         { certificate, reason },
-        'a TLS certificate cannot be used, the one before stays: put it right, it is read again',
+        `a TLS certificate cannot be used${hasOther ? ', the one before stays' : ''}:` +
+          ' put it right, it is read again',
       )
   }
 
-  #logStandard({ certificate }: OpenedKeyPair, file: string): void {
+  #logInUse({ certificate }: OpenedKeyPair, source: Source): void {
     const { log } = this.#options
     const expires = certificate.validTo
-    if (Date.parse(expires) > Date.now()) log.info({ file, expires }, 'TLS certificate in use')
-    else log.warn({ file, expires }, 'the TLS certificate has expired: clients will not accept it')
+    const fields = { ...source, expires }
+    if (Date.parse(expires) > Date.now()) log.info(fields, 'TLS certificate in use')
+    else log.warn(fields, 'the TLS certificate has expired: clients will not accept it')
   }
 }
 

@@ -23,6 +23,9 @@ export class Handshake {
     // Who waits for it hears of it; it is no news once the handshake is done.
     this.broken.catch(() => {})
     plain.on('error', (error) => this.#note(error))
+    plain.once('end', this.#giveUp)
+    // Told only once, and perhaps before we listened.
+    if (plain.readableEnded) this.#giveUp()
   }
 
   /** @param reason for the log */
@@ -34,16 +37,12 @@ export class Handshake {
   /** Waits for the client's hello, and leaves it to be read again. */
   async readServerName(): Promise<string | undefined> {
     const plain = this.#plain
-    plain.once('end', this.#giveUp)
-    // Told only once, and perhaps before we listened.
-    if (plain.readableEnded) this.#giveUp()
     let octets = Buffer.alloc(0)
     for (;;) {
       const chunk: Buffer | null = plain.read()
       if (chunk !== null) octets = Buffer.concat([octets, chunk])
       const reading = readClientHello(octets)
       if (reading.kind === 'read') {
-        plain.off('end', this.#giveUp)
         plain.unshift(octets)
         return reading.serverName
       }
@@ -67,7 +66,7 @@ export class Handshake {
     })
     socket.once('end', this.#giveUp)
     await new Promise((resolve) => socket.once('secure', resolve))
-    socket.off('end', this.#giveUp)
+    for (const each of [this.#plain, socket]) each.off('end', this.#giveUp)
     return socket
   }
 

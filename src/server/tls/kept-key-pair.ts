@@ -22,21 +22,22 @@ export interface PemFiles {
 }
 
 /**
- * @param tell is called, once for each version, with what is wrong
+ * @param tell is called, once for each version, with what is wrong and whether another stays
  * @returns `kept` if nothing has changed
  */
 export async function keep(
   kept: KeptKeyPair | undefined,
   version: string,
   read: () => KeyPair | Promise<KeyPair>,
-  tell: (reason: string) => void,
+  tell: (reason: string, hasOther: boolean) => void,
 ): Promise<KeptKeyPair> {
   if (kept?.version === version) return kept
   try {
     return { version, opened: openKeyPair(await read()) }
   } catch (error) {
-    tell((error as Error).message)
-    return { version, opened: kept?.opened }
+    const opened = kept?.opened
+    tell((error as Error).message, opened !== undefined)
+    return { version, opened }
   }
 }
 

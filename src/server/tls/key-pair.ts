@@ -40,8 +40,7 @@ const SESSION_SECONDS = 43_200
  */
 export function openKeyPair(pair: KeyPair, ticketKeys?: Buffer): OpenedKeyPair {
   const certificate = readCertificate(pair.chain)
-  if (!certificate.checkPrivateKey(readKey(pair.key)))
-    throw unusable('the private key is not that of the first certificate')
+  checkKey(pair.key, certificate)
   try {
     const context = createSecureContext({
       cert: pair.chain,
@@ -74,6 +73,12 @@ export function readCertificate(chain: string): X509Certificate {
   } catch (error) {
     throw unusable('the certificate is not one in PEM form', error)
   }
+}
+
+/** @throws {Failure} TLS_CERTIFICATE, if it is not the certificate's */
+export function checkKey(key: Secret, certificate: X509Certificate): void {
+  if (!certificate.checkPrivateKey(readKey(key)))
+    throw unusable('the private key is not that of the first certificate')
 }
 
 function readKey(key: Secret): KeyObject {

@@ -26,6 +26,7 @@ export interface CertificateOwner {
 }
 
 export interface CredentialRow {
+  credentialId: string
   kind: 'app-password' | 'certificate'
   name: string
   expiresAt: Date | undefined
@@ -127,13 +128,14 @@ export async function selectCredentials(
 ): Promise<CredentialRow[]> {
   const rows = await db.kysely
     .selectFrom('credentials')
-    .select(['kind', 'name', 'expires_at', 'created_at', 'last_used_at'])
+    .select(['credential_id', 'kind', 'name', 'expires_at', 'created_at', 'last_used_at'])
     .select(sql<string[] | null>`networks::text[]`.as('networks'))
     .where('domain_id', '=', domainId)
     .where('user_id', '=', userId)
     .orderBy('name')
     .execute()
   return rows.map((row) => ({
+    credentialId: row.credential_id,
     kind: row.kind,
     name: row.name,
     expiresAt: row.expires_at ?? undefined,

@@ -110,7 +110,7 @@ describe('certificate add', () => {
         cert: (await authority.issue(['pop.no.example'])).cert,
         key: (await authority.issue(['pop.no.example'])).key,
       }),
-      /private key is not that of the first certificate/,
+      /\d+\.cert with \S+\/\d+: the private key is not that of the first certificate/,
     ],
     [
       'an encrypted key',

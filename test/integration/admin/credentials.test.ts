@@ -158,6 +158,34 @@ describe('credential add', () => {
   )
 })
 
+test.concurrent('the first app password ends SCRAM for all, which is said', async () => {
+  const own = await openTestDatabase()
+  const env = { DATABASE_URL: own.url }
+  const [automatic, chosen] = [
+    openProgram(env),
+    openProgram({ ...env, POPGRES_SASL_MECHANISMS: 'PLAIN, SCRAM-SHA-256' }),
+  ]
+  const addTo = async ({ run }: Program, name: string) =>
+    (await run(['credential', 'add', 'ada@scram.example', '--name', name])).stderr
+  const note = /^note: [^:]*first app password[\s\S]*longer offered it \(POPGRES_SASL_MECHANISMS/
+  try {
+    const { userId } = await addUser(own.db, 'ada@scram.example', { password: 'secret' })
+    expect(await addTo(automatic, 'before anybody has keys')).toBe('')
+    const { kysely } = own.db
+    await kysely.deleteFrom('credentials').where('user_id', '=', userId).execute()
+    const users = kysely.updateTable('users').where('user_id', '=', userId)
+    await users.set({ scram_keys: Buffer.from('sealed') }).execute()
+    expect(await addTo(automatic, 'first')).toMatch(note)
+    expect(await addTo(automatic, 'second')).toBe('')
+    await kysely.deleteFrom('credentials').where('user_id', '=', userId).execute()
+    expect(await addTo(chosen, 'first again')).toBe('')
+  } finally {
+    automatic.close()
+    chosen.close()
+    await own.close()
+  }
+})
+
 describe('credential revoke', () => {
   test.concurrent('ends the session that it opened, and no other', async () => {
     const address = 'gone@revoke.example'
@@ -167,14 +195,22 @@ describe('credential revoke', () => {
       passwordIn((await add(address, '--name', 'kept')).stdout),
     ]
     const revoke = (name: string) => program.run(['credential', 'revoke', address, name])
-    await openSession(ids, (await logIn(address, kept)) ?? null)
+    const keptId = await logIn(address, kept)
+    await openSession(ids, keptId ?? null)
     expect(await revoke('lost')).toMatchObject({
       status: 0,
-      stdout: `revoked lost of ${address}\n`,
+      stdout: `revoked lost of ${address}, never used\n`,
     })
     expect(await sessionCount(database.db, ids)).toBe(1)
     expect(await logIn(address, lost)).toBeUndefined()
-    expect((await revoke('kept')).status).toBe(0)
+    const [{ credentialId, lastUsedAt } = {}] = await list(address)
+    expect(credentialId).toBe(keptId)
+    const moment = String(lastUsedAt).replace('T', ' ').replace(/\.\d+/, '')
+    expect(await revoke('kept')).toEqual({
+      status: 0,
+      stdout: `revoked kept of ${address}, last used ${moment}\n`,
+      stderr: '',
+    })
     expect(await sessionCount(database.db, ids)).toBe(0)
     expect(await logIn(address, kept)).toBeUndefined()
     const again = await revoke('kept')

@@ -21,6 +21,11 @@ afterAll(async () => {
 const show = (subject: string) => program.json<Policy>(['policy', 'show', subject])
 const set = (...args: string[]) => program.run(['policy', 'set', ...args])
 
+test('help of policy set says how long taking over is waited for', async () => {
+  const { stdout } = await program.run(['policy', 'set', '--help'])
+  expect(stdout).toMatch(/\(take-over\): it waits up to 15 seconds[^(]*\[IN-USE\]/)
+})
+
 describe('policy set', () => {
   test.concurrent('of a domain holds for its users, whose own values go before it', async () => {
     await addUser(database.db, 'ada@set.example')
@@ -68,7 +73,7 @@ describe('policy set', () => {
   })
 
   test.concurrent.each([
-    [['refuse.example'], 1, 'nothing to set'],
+    [['refuse.example'], 1, '"popgres policy set --help"'],
     [['refuse.example', '--login-delay=86401'], 1, '0 to 86400 seconds'],
     [['refuse.example', '--expire-days=0'], 1, '1 to 36500 days'],
     [['refuse.example', '--expire-days=inherit'], 1, 'only users inherit'],

@@ -113,6 +113,12 @@ const OTHER = {
 }
 
 describe('secret rotate', () => {
+  test('its help explains every column', async () => {
+    const { stdout } = await rotating().run(['secret', 'rotate', '--help'])
+    for (const column of ['Passed', 'Dropped', 'Unreadable'])
+      expect(stdout).toContain(`"${column}" are`)
+  })
+
   test('seals everything under the first key, and nothing a second time', async () => {
     expect([await opensWith(TEST_KEYRING), await opensWith(NEW)]).toEqual([WHOLE, OTHER])
     const program = rotating()

@@ -34,7 +34,10 @@ test('list tells who, from where, since when, on which node', async () => {
   const args = ['session', 'list', '--domain', 'LIST.example']
   expect((await program.json<LiveSession[]>(args)).length).toBe(1)
   const { stdout } = await program.run(args)
-  expect(stdout).toMatch(/^a@list\.example +2001:db8::1 +\d{4}-\S+ \S+Z +pop1\.example:4711$/m)
+  expect(stdout).toMatch(
+    /^a@list\.example +2001:db8::1 +\d{4}-\S+ \S+Z +[\da-f]{8} +pop1\.example:4711$/m,
+  )
+  expect(stdout).toContain(` ${sessionId.slice(0, 8)} `)
   const unknown = await program.run(['session', 'list', '--domain', 'none.example'])
   expect(unknown.status).toBe(1)
 })

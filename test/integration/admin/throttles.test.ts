@@ -76,6 +76,20 @@ test('clear --all takes all but the key of the proofs; without a subject it want
   expect(rows).toEqual([{ key: 'proof-key' }])
 })
 
+test('clear of what has no failures says so; --all may find nothing', async () => {
+  expect(await program.run(['throttle', 'clear', 'nosuch'])).toEqual({
+    status: 1,
+    stdout: '',
+    stderr: 'popgres: no failed logins of "nosuch": see "popgres throttle list"\n',
+  })
+  await sql`truncate throttles`.execute(database.db.kysely)
+  expect(await program.run(['throttle', 'clear', '--all'])).toEqual({
+    status: 0,
+    stdout: 'forgot 0 rows of failed logins\n',
+    stderr: '',
+  })
+})
+
 test('clear_throttle does the same in SQL', async () => {
   const clear = async (subject: string | null) => {
     const { rows } = await sql<{ cleared: number }>`

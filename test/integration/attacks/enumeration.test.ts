@@ -100,7 +100,9 @@ async function addOwner(localPart: string, domainName: string): Promise<void> {
   const owner = { ...ids, localPart, domainName, passwordHash: hash ?? '' }
   await database.db.kysely
     .updateTable('users')
-    .set({ scram_keys: await deriveSealedKeys(database.db, TEST_KEYRING, owner, new Secret(PASSWORD)) })
+    .set({
+      scram_keys: await deriveSealedKeys(database.db, TEST_KEYRING, owner, new Secret(PASSWORD)),
+    })
     .where('domain_id', '=', ids.domainId)
     .where('user_id', '=', ids.userId)
     .execute()

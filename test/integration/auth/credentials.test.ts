@@ -7,7 +7,6 @@ import { setImmediate } from 'node:timers/promises'
 import { hashSync } from 'bcryptjs'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import { Keyring } from '../../../src/base/keyring.ts'
 import { openLog } from '../../../src/base/log.ts'
 import { Secret } from '../../../src/base/secret.ts'
 import { argon2Counts } from '../../../src/mail/auth/argon2.ts'
@@ -42,8 +41,6 @@ const PEER: LoginPeer = {
 }
 const ANYTIME = { expiresAt: undefined, networks: undefined }
 const BAD_CREDENTIALS: LoginVerdict = { kind: 'refused', reason: 'bad-credentials' }
-
-const NEW_KEY = new Secret(randomBytes(32))
 
 let database: TestDatabase
 let lines: string[] = []
@@ -394,33 +391,6 @@ describe('SCRAM', () => {
       `scram_keys = '\\x${scramKeys?.toString('hex')}', password_hash = '${passwordHash}'`,
     )
     expect(await byScram('thief@example.test', 'battery')).toEqual(BAD_CREDENTIALS)
-  })
-
-  test('a change of the secret key changes no salt: it would tell who exists', async () => {
-    const rings = [
-      TEST_KEYRING,
-      new Keyring([NEW_KEY, ...TEST_KEYRING.keys]),
-      new Keyring([NEW_KEY]),
-    ]
-    for (const name of [address, 'nobody@example.test', 'nobody@elsewhere.test']) {
-      const salts = rings.map((keyring) => open({ keyring }).scramSalt(name, PEER))
-      const shown = (await Promise.all(salts)).map(({ salt }) => salt.toString('hex'))
-      expect(new Set(shown).size, name).toBe(1)
-    }
-  })
-
-  test('keys are not derived of a password that bcrypt proves in part only', async () => {
-    const long = 'long@example.test'
-    const password = `${'7'.repeat(79)}y`
-    await addUser(database.db, long)
-    await setUser(long, `password_hash = '${hashSync(password, 4)}'`)
-    const door = open()
-    expect((await byPassword(long, `${'7'.repeat(79)}z`, {}, door)).kind).toBe('accepted')
-    // Another login's keys come after those would have come.
-    await addUser(database.db, 'after@example.test', { password: PASSWORD })
-    await byPassword('after@example.test', PASSWORD, {}, door)
-    await keysCame('after@example.test')
-    expect((await find(long)).scramKeys).toBeUndefined()
   })
 
   test('is for nobody without the key', async () => {

@@ -1,6 +1,7 @@
 /**
  * A user whom a migration brought, on real PostgreSQL: whatever hash is stored, a wrong password
- * costs one argon2 verification and changes nothing, the right one leaves argon2id. Who has not come
+ * costs one argon2 verification of today's parameters (of another argon2 hash its own besides) and
+ * changes nothing, the right one leaves argon2id. Who has not come
  * yet is in the report.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -64,13 +65,14 @@ const ofSecret = STORED_HASHES.filter(({ password }) => password.toString() === 
 describe.each(ofSecret.map(({ stored }, index) => ({ stored, user: `user${index}` })))(
   '$stored',
   ({ stored, user }) => {
+    const cost = schemeOf(stored).startsWith('argon2') ? 2 : 1
     const address = `${user}@moved.test`
 
-    it('is kept through a wrong password, which costs one argon2', async () => {
+    it('is kept through a wrong password, which costs one argon2 more than the hash', async () => {
       await bring(address, stored)
       const before = argon2Counts()
       expect((await logIn(address, 'Secret')).kind).toBe('refused')
-      expect(argon2Counts()).toEqual({ ...before, verified: before.verified + 1 })
+      expect(argon2Counts()).toEqual({ ...before, verified: before.verified + cost })
       expect((await logIn(address, '')).kind).toBe('refused')
       expect(await storedOf(user)).toBe(stored)
     })
@@ -80,7 +82,7 @@ describe.each(ofSecret.map(({ stored }, index) => ({ stored, user: `user${index}
       expect((await logIn(address, PASSWORD)).kind).toBe('accepted')
       expect(argon2Counts()).toEqual({
         hashed: before.hashed + 1,
-        verified: before.verified + 1,
+        verified: before.verified + cost,
       })
       const rehashed = await storedOf(user)
       expect(rehashed).toMatch(CURRENT)

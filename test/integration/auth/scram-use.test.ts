@@ -1,13 +1,20 @@
-/** Whether SCRAM is offered to everybody: clients that see it often try nothing else. */
+/** To whom SCRAM is offered, what of it is shown, and of which passwords its keys are derived. */
+import { randomBytes } from 'node:crypto'
+import { hashSync } from 'bcryptjs'
+import { pino } from 'pino'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { Keyring } from '../../../src/base/keyring.ts'
+import { Secret } from '../../../src/base/secret.ts'
 import { Offer } from '../../../src/cluster/offer.ts'
-import { selectScramUse } from '../../../src/storage/accounts.ts'
+import { Authenticator } from '../../../src/mail/auth/authenticator.ts'
+import { selectLoginAccount, selectScramUse } from '../../../src/storage/accounts.ts'
 import {
   addUser,
   openTestDatabase,
   TEST_KEYRING,
   type TestDatabase,
 } from '../../support/postgres.ts'
+import { LOCAL_PEER } from '../admin/rows.ts'
 
 let database: TestDatabase
 
@@ -70,4 +77,46 @@ test('a node offers it to all, or to some where the operator has named it; never
   expect(await isOffered(TEST_KEYRING, false)).toBe(false)
   expect(await isOffered(TEST_KEYRING, true)).toBe(true)
   expect(await isOffered(undefined, true)).toBe(false)
+})
+
+const openAuthenticator = (keyring = TEST_KEYRING): Authenticator =>
+  new Authenticator({
+    db: database.db,
+    log: pino({ level: 'silent' }),
+    defaultDomain: '',
+    keyring,
+    failureDelayMs: 0,
+  })
+
+test('a change of the secret key changes no salt: it would tell who exists', async () => {
+  await addUser(database.db, 'alice@example.test', { password: 'secret' })
+  const key = new Secret(randomBytes(32))
+  const rings = [TEST_KEYRING, new Keyring([key, ...TEST_KEYRING.keys]), new Keyring([key])]
+  for (const name of ['alice@example.test', 'nobody@example.test', 'nobody@elsewhere.test']) {
+    const salts = rings.map((ring) => openAuthenticator(ring).scramSalt(name, LOCAL_PEER))
+    const shown = (await Promise.all(salts)).map(({ salt }) => salt.toString('hex'))
+    expect(new Set(shown).size, name).toBe(1)
+  }
+})
+
+test('keys are not derived of a password that bcrypt proves in part only', async () => {
+  const { db } = database
+  const password = `${'7'.repeat(79)}y`
+  await addUser(db, 'long@example.test')
+  await addUser(db, 'after@example.test', { password })
+  await db.kysely
+    .updateTable('users')
+    .set({ password_hash: hashSync(password, 4) })
+    .where('local_part', '=', 'long')
+    .execute()
+  const door = openAuthenticator()
+  const logIn = (name: string, typed: string) =>
+    door.verify({ mechanism: 'password', name, password: new Secret(typed) }, LOCAL_PEER)
+  const hasKeys = async (localPart: string) =>
+    (await selectLoginAccount(db, 'example.test', localPart))?.scramKeys !== undefined
+  expect((await logIn('long@example.test', `${'7'.repeat(79)}z`)).kind).toBe('accepted')
+  // Another login's keys come after those would have come.
+  expect((await logIn('after@example.test', password)).kind).toBe('accepted')
+  await expect.poll(() => hasKeys('after')).toBe(true)
+  expect(await hasKeys('long')).toBe(false)
 })

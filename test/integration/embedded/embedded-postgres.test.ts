@@ -7,6 +7,7 @@ import {
   chownSync,
   existsSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -85,6 +86,26 @@ test('the first start lasts until it is confirmed; keys stay the same', async ()
   expect(third.isFirstStart).toBe(false)
   expect(third.keyring.keys[0]?.reveal()).toEqual(first.keyring.keys[0]?.reveal())
   expect(third.keyring.keys[0]?.reveal()).toHaveLength(32)
+})
+
+test.each([
+  ['abc\n', 1],
+  [`${'a'.repeat(64)}\n\nabc\n`, 3],
+  ['\nabc', 2],
+  ['', 1],
+])('the wrong key in %j is told by its line, before anything is started', async (text, line) => {
+  const file = join(dataDir, 'secret-key')
+  writeFileSync(file, text)
+  await expect(start()).rejects.toThrow(
+    `${file}, line ${line}: a key is 64 hexadecimal digits, one a line`,
+  )
+  expect(readdirSync(dataDir).toSorted()).toEqual(['database-password', 'secret-key'])
+})
+
+test('the secrets that are made are lines', async () => {
+  await start()
+  for (const name of ['database-password', 'secret-key'])
+    expect(readFileSync(join(dataDir, name), 'utf8')).toMatch(/^[0-9a-f]{48,64}\n$/)
 })
 
 test('it is found while it runs, and only then', async () => {

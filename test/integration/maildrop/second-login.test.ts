@@ -300,6 +300,9 @@ describe('a session opened with an app password', () => {
   }
   const revoke = () =>
     database.db.kysely.deleteFrom('credentials').where('domain_id', '=', user.domainId).execute()
+  const expire = (seconds: number) =>
+    sql`update credentials set expires_at = now() + make_interval(secs => ${seconds})
+      where domain_id = ${user.domainId}`.execute(database.db.kysely)
 
   test('ends at the next beat when that is revoked; others go on', async () => {
     const session = logIn(one, { credentialId: await addCredential() })
@@ -317,9 +320,24 @@ describe('a session opened with an app password', () => {
     await next.close()
   })
 
-  test('does not begin if it was revoked since it was verified', async () => {
+  test('ends at the next beat when that has expired, not sooner', async () => {
+    const session = logIn(one, { credentialId: await addCredential() })
+    const maildrop = await opened(session)
+    await expire(600)
+    await one.keeper.beat()
+    expect(session.ends()).toBe(0)
+    await expire(0)
+    await one.keeper.beat()
+    expect(session.ends()).toBe(1)
+    await maildrop.close()
+  })
+
+  test.each([
+    ['was revoked', revoke],
+    ['has expired', () => expire(0)],
+  ])('does not begin if it %s since it was verified', async (_, bar) => {
     const credentialId = await addCredential()
-    await revoke()
+    await bar()
     expect(await logIn(one, { credentialId }).result).toEqual({ kind: 'credential-changed' })
   })
 })

@@ -1,5 +1,6 @@
 /** What a connection owes its peer besides replies: an end in time, order, and no growth. */
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { loginSoon } from '../../support/login-soon.ts'
 import { longMessage, putMessage } from '../../support/mail.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
 import { startTestNode, type TestNode } from '../../support/pop3-node.ts'
@@ -65,6 +66,18 @@ test('a peer that closes its side without QUIT deletes nothing', async () => {
   const next = await login()
   expect(await next.ask('STAT')).toMatch(/^\+OK 3 /)
   await next.ask('QUIT')
+})
+
+test('a session that we end is over though the peer keeps its side open', async () => {
+  node = await startTestNode({ url: database.url, limits: { sessionsPerDomain: 1 } })
+  const client = await Pop3Client.connect(node.address, true)
+  client.send(`USER alice@example.test\r\nPASS secret\r\n${'WHAT\r\n'.repeat(10)}`)
+  await node.untilLogged('"login"')
+  while ((await leases()) > 0);
+  // The place is given back a moment after the lease.
+  const next = await loginSoon(node.address, 'alice@example.test', 'secret')
+  expect(node.logged.join('')).not.toContain('connection closed')
+  for (const each of [client, next]) each.socket.destroy()
 })
 
 test('replies of pipelined commands keep their order around messages of every size', async () => {

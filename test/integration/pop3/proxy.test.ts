@@ -1,4 +1,5 @@
 /** PROXY headers over real sockets: whose word is taken, and what follows from it. */
+import { sql } from 'kysely'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { TestAuthority, type TestCertificate } from '../../support/certificates.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
@@ -104,6 +105,27 @@ test('a balancer that does not finish its header is cut', async () => {
   const client = await relayed('PROXY TCP4 192.0.2.7 ')
   expect(await client.closed).toHaveLength(0)
 })
+
+test.each(['address', 'tlsAddress'] as const)(
+  'who closes its side while its host is looked up keeps no place (%s)',
+  async (port) => {
+    await start({ limits: { connections: 1 } })
+    const header = proxyBlock({ client: '192.0.2.7', additions: [HOST] })
+    const client = await database.db.kysely.transaction().execute(async (transaction) => {
+      await sql`LOCK TABLE domain_hosts`.execute(transaction)
+      const waiting = sql`SELECT FROM pg_locks WHERE NOT granted`
+      const early = await relayed(header, node[port])
+      while ((await waiting.execute(transaction)).rows.length === 0);
+      await new Promise<void>((resolve) => early.socket.end(resolve))
+      return early
+    })
+    expect(await client.closed).toHaveLength(0)
+    expect(await node.untilLogged('connection refused')).toContain('"reason":"the peer is gone"')
+    const next = await relayed(header)
+    expect(await next.line()).toMatch(/^\+OK/)
+    next.socket.destroy()
+  },
+)
 
 test('from others a PROXY header is a bad command, and changes nothing', async () => {
   await start({ balancers: ['192.0.2.0/24'] })

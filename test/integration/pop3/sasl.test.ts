@@ -220,6 +220,20 @@ test('what was begun and given up leaves the connection as it was', async () => 
   await expectMaildrop(client)
 })
 
+test('a SCRAM that is given up after its proof leaves no maildrop open', async () => {
+  await start()
+  const client = await Pop3Client.connect(node.address, true)
+  await client.line()
+  const exchange = new ScramClient({ name: ADDRESS, password: 'secret' })
+  const first = await client.ask(`AUTH SCRAM-SHA-256 ${base64(exchange.first())}`)
+  expect(await client.ask(base64(exchange.final(text(first))))).toMatch(/^\+ /)
+  expect(await client.ask('*')).toMatch(/^-ERR/)
+  const sessions = database.db.kysely.selectFrom('sessions').selectAll()
+  while ((await sessions.execute()).length > 0);
+  expect(node.logged.join('')).not.toContain('connection closed')
+  client.socket.destroy()
+})
+
 test('a client that leaves between salt and proof leaves nothing', async () => {
   await start()
   const client = await greeted()

@@ -2,6 +2,8 @@
 import { createHash, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { connect as connectPlain, type Socket } from 'node:net'
+import { connect as tlsConnect } from 'node:tls'
+import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { TestAuthority, type TestCertificate } from '../../support/certificates.ts'
 import { openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
@@ -234,6 +236,29 @@ describe('what is no TLS', () => {
     client.resetAndDestroy()
     expect(await server.arrival()).toMatchObject({ code: 'TLS_HANDSHAKE' })
   })
+})
+
+test('a peer that closed its side before the door heard it is not waited for', async () => {
+  const server = await start({ handshakeMs: 600_000 })
+  server.onAccept = (socket) => once(socket.resume(), 'end')
+  const client = await connectInPlain(server)
+  client.resume().end()
+  expect(await server.arrival()).toMatchObject({ code: 'TLS_HANDSHAKE', message: /is gone/ })
+})
+
+test('a peer that closes its side while its certificate is looked up is not waited for', async () => {
+  const server = await start({ handshakeMs: 600_000 })
+  const client = await connectInPlain(server)
+  client.resume()
+  await database.db.kysely.transaction().execute(async (transaction) => {
+    await sql`LOCK TABLE domain_hosts`.execute(transaction)
+    const tls = tlsConnect({ socket: client, servername: 'slow.example', ca: authority.cert })
+    tls.on('error', () => {})
+    const waiting = sql`SELECT FROM pg_locks WHERE NOT granted`
+    while ((await waiting.execute(transaction)).rows.length === 0);
+    await new Promise<void>((resolve) => client.end(resolve))
+  })
+  expect(await server.arrival()).toMatchObject({ code: 'TLS_HANDSHAKE', message: /is gone/ })
 })
 
 test('renegotiation is refused', async () => {

@@ -47,6 +47,11 @@ async function putRow(host: string, { cert, key }: TestCertificate, keyring = TE
   await putCertificate(database.db, host, cert, sealed)
 }
 
+const filesOf = (directory: string, host: string) => ({
+  certFile: join(directory, host, 'fullchain.pem'),
+  keyFile: join(directory, host, 'privkey.pem'),
+})
+
 describe('which certificate', () => {
   test('directory before database, the name before the wildcard, else the standard one', async () => {
     const server = await startDoor(database.db, standard)
@@ -117,6 +122,32 @@ describe('changes', () => {
     for (const client of open) expect(await echo(client, 'still here')).toBe('still here')
   })
 
+  test('are logged for each host, at its first use and when they come', async () => {
+    const server = await startDoor(database.db, standard)
+    const inUse = () =>
+      server.logged
+        .splice(0)
+        .map((line) => JSON.parse(line))
+        .filter(({ msg }) => msg === 'TLS certificate in use')
+        .map(({ file, host, expires }) => [file ?? host, Date.parse(expires) > 0])
+    const { certFile } = filesOf(server.directory, '*.told.example')
+    const isUsed = (what: string) => [what, true]
+    expect(inUse()).toEqual([isUsed(filesOf(server.directory, 'standard').certFile)])
+    for (const generation of ['old', 'new']) {
+      putFiles(server.directory, '*.told.example', await issue('*.told.example', generation))
+      await putRow('row.told.test', await issue('row.told.test', generation))
+      await server.door.refresh()
+      expect(inUse()).toEqual([])
+      // At once, and below one wildcard: it is told once.
+      const hosts = ['a.told.example', 'b.told.example', 'row.told.test']
+      await Promise.all(hosts.map((host) => connectTo(server, authority, host)))
+      expect(inUse().toSorted()).toEqual([isUsed(certFile), isUsed('row.told.test')])
+      await server.door.refresh()
+      for (const host of hosts) await connectTo(server, authority, host)
+      expect(inUse()).toEqual([])
+    }
+  })
+
   test('what is taken away gives way to what comes after it', async () => {
     const server = await startDoor(database.db, standard)
     putFiles(server.directory, 'gone.example', await issue('gone.example', 'file'))
@@ -141,11 +172,7 @@ describe('changes', () => {
 
   test('files that came late make the door ready', async () => {
     const server = await startDoor(database.db, standard)
-    const late = join(server.directory, 'late')
-    const { door } = await startDoor(database.db, undefined, {
-      certFile: join(late, 'fullchain.pem'),
-      keyFile: join(late, 'privkey.pem'),
-    })
+    const { door } = await startDoor(database.db, undefined, filesOf(server.directory, 'late'))
     expect(door.isReady).toBe(false)
     putFiles(server.directory, 'late', standard)
     await door.refresh()
@@ -188,7 +215,7 @@ describe('what cannot be used', () => {
       expect(await shownFor(server, 'pop.example')).toBe('pop.example')
       expect(await shownFor(server, 'kept.example')).toBe('kept.example')
     }
-    const told = server.logged.filter((line) => /cannot be used/.test(line))
+    const told = server.logged.filter((line) => /cannot be used, the one before/.test(line))
     expect(told).toHaveLength(2)
     for (const line of told) expect(line).toMatch(reason)
     // What was in use outlives even a new ticket key; what was put right is taken.
@@ -197,6 +224,18 @@ describe('what cannot be used', () => {
     await server.door.refresh()
     expect(await shownFor(server, 'pop.example')).toBe('right.example')
     expect(await shownFor(server, 'kept.example')).toBe('right.example')
+  })
+
+  test('where there was none before, none is said to stay', async () => {
+    const server = await startDoor(database.db, standard)
+    putFiles(server.directory, 'never.example', { cert: 'nothing', key: 'nothing' })
+    const never = filesOf(server.directory, 'never.example')
+    const { logged } = await startDoor(database.db, undefined, never)
+    expect(await shownFor(server, 'never.example')).toBe('pop.example')
+    for (const lines of [server.logged, logged]) {
+      expect(lines.join('')).toMatch(/a TLS certificate cannot be used: put it right/)
+      expect(lines.join('')).not.toContain('stays')
+    }
   })
 
   test('a broken standard certificate outlives the ticket keys of its time', async () => {

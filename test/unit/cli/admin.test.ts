@@ -115,6 +115,18 @@ describe('columns of a CSV file', () => {
     [['address', 'hash', 'hash'], /twice/],
     [['alice@example.com', 'secret'], /names a column/],
   ])('%j is refused', (fields, why) => expect(() => header(...fields)).toThrow(why))
+
+  test.each([
+    [['alice@example.com', 'hunter2'], /names a column that there is not/],
+    [['alice', 'hunter2!'], /names a column that there is not/],
+    [['hunter2'.repeat(5)], /names a column that there is not/],
+    [['alice@example.com:{SSHA}hunter2'], /Dovecot passwd file/],
+    [['alice:$6$hunter2:1000:1000::/home/alice'], /Dovecot passwd file/],
+    [['alice:{ARGON2ID}$argon2id$v=19$m=65536', 't=3', 'p=1$hunter2'], /Dovecot passwd file/],
+  ])('%j is refused without being repeated', (fields, why) => {
+    expect(() => header(...fields)).toThrow(why)
+    expect(() => header(...fields)).toThrow(expect.not.stringMatching(/hunter2|alice/))
+  })
 })
 
 describe('subjects', () => {

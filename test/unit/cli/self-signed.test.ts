@@ -1,12 +1,21 @@
 /** The certificate that a node makes for itself. */
 import { X509Certificate } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { generate } from 'selfsigned'
-import { beforeEach, expect, onTestFinished, test } from 'vitest'
+import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
+import { openLog } from '../../../src/base/log.ts'
 import { Secret } from '../../../src/base/secret.ts'
-import { ensureSelfSigned } from '../../../src/cli/quickstart/self-signed.ts'
+import { ensureSelfSigned, keepSelfSigned } from '../../../src/cli/quickstart/self-signed.ts'
 import { openKeyPair } from '../../../src/server/tls/key-pair.ts'
 
 const DAY_MS = 86_400_000
@@ -72,6 +81,19 @@ test.each([
   writeFileSync(certFile, made.cert)
   writeFileSync(keyFile, made.private)
   expect((await ensure('mail.home.example')).cert !== made.cert).toBe(isRenewed)
+})
+
+test('a node that runs looks each day, until it ends', async () => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const { files, stop } = await keepSelfSigned(directory, 'mail.home.example', openLog('silent'))
+  for (const _ of ['first day', 'second day']) {
+    rmSync(files.certFile)
+    vi.advanceTimersByTime(DAY_MS)
+    await vi.waitUntil(() => existsSync(files.certFile))
+  }
+  stop()
+  expect(vi.getTimerCount()).toBe(0)
 })
 
 test('a long host name is in it whole', async () => {

@@ -10,6 +10,7 @@ export type LoginReason =
   | 'suspended'
   | 'throttled'
   | 'implausible name'
+  | 'no domain'
   | 'unknown domain'
   | 'unknown user'
   | PasswordReason

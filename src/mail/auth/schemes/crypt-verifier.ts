@@ -7,10 +7,10 @@ import { Worker } from 'node:worker_threads'
 import type { Secret } from '../../../base/secret.ts'
 
 /**
- * LIMIT: SHA-crypt's work grows with the square of the length. libxcrypt takes no longer passwords
- * either, so there is no hash of one.
+ * LIMIT: who tries passwords decides how long they are, and each round of SHA-crypt goes over the
+ * whole of one. No person's is longer; libxcrypt takes up to 512.
  */
-const PASSWORD_MAX_OCTETS = 512
+const PASSWORD_MAX_OCTETS = 256
 
 interface Pending {
   resolve(isRight: boolean): void

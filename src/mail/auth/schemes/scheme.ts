@@ -7,10 +7,10 @@
 import { Secret } from '../../../base/secret.ts'
 import {
   computeArgon2,
-  inHashQueue,
-  isDearArgon2,
+  inSlowLane,
+  isCurrentArgon2,
   isUsableArgon2,
-  verifyBesideDummy,
+  verifyArgon2,
 } from '../argon2.ts'
 import type { Asker } from '../hash-queue.ts'
 import { parseCrypt } from './crypt.ts'
@@ -23,9 +23,18 @@ export interface StoredHash {
   verify(password: Secret): Promise<boolean>
   /** How much of a password it looks at; absent: all. */
   coversOctets?: number
-  /** Verifying takes at least as long as argon2id of today's parameters. */
-  isDear?: boolean
+  /** Verifying takes a thread for a while, so it waits in the slow lane. */
+  isSlow?: boolean
 }
+
+/**
+ * LIMIT: what a slow hash may cost, for people; the numbers stand beside each scheme. Whatever is
+ * within takes some 0.3 s of a core of 2024, so that on one half as fast it still stays hidden in
+ * the second that every refusal takes, and others do not wait long for their turn.
+ */
+export const SLOW_LIMITS =
+  'argon2 128 MiB, and 256 MiB times passes; bcrypt cost 12; SHA-crypt 100,000 rounds; ' +
+  'PBKDF2 500,000 rounds'
 
 /** Dovecot takes any hash that begins with $ after any of these. */
 const DOLLAR_SCHEMES: ReadonlySet<string> = new Set([
@@ -99,7 +108,7 @@ function decode(encoding: string | undefined, text: string): Buffer | undefined 
 function parseArgon2(stored: string): StoredHash | undefined {
   if (!isUsableArgon2(stored)) return undefined
   return {
-    isDear: isDearArgon2(stored),
+    isSlow: true,
     verify: (password) => computeArgon2(stored, password),
   }
 }
@@ -130,8 +139,8 @@ export function isWholePassword(stored: string, password: Secret): boolean {
 }
 
 /**
- * In one turn of the queue, and in no less time than one argon2id verification of today's
- * parameters: where it would be less, one of a dummy runs beside it.
+ * In no less time than one argon2id verification of today's parameters takes, its turn in the queue
+ * included: beside any other hash runs one of a dummy.
  * @param dummy a hash of `makeDummyHash`
  * @returns whether the password is the one; undefined, at no cost, if the hash is unusable
  * @throws {Failure} AUTH_OVERLOADED
@@ -144,8 +153,20 @@ export function verifyStored(
 ): Promise<boolean> | undefined {
   const hash = parseStoredHash(stored)
   if (hash === undefined) return undefined
+  if (isCurrentArgon2(stored)) return verifyArgon2(stored, password, asker)
+  return verifyBesideDummy(hash, password, dummy, asker)
+}
+
+async function verifyBesideDummy(
+  hash: StoredHash,
+  password: Secret,
+  dummy: string,
+  asker: Asker,
+): Promise<boolean> {
   const verify = (): Promise<boolean> => hash.verify(password)
-  return hash.isDear === true
-    ? inHashQueue(asker, verify)
-    : verifyBesideDummy(verify, dummy, password, asker)
+  const [isRight] = await Promise.all([
+    hash.isSlow === true ? inSlowLane(asker, verify) : verify(),
+    verifyArgon2(dummy, password, asker),
+  ])
+  return isRight
 }
