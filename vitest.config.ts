@@ -11,6 +11,8 @@ export default defineConfig({
   test: {
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // Most tests wait for processes and sockets: two files at once take half the time on two cores.
+    maxWorkers: 2,
     projects: [
       {
         extends: true,
