@@ -346,19 +346,18 @@ test('the table is bounded: those with the fewest failures go first', async () =
 })
 
 describe('through the authenticator', () => {
+  const openAuthenticator = (): Authenticator => {
+    const [node] = nodes
+    if (node === undefined) throw new Error('there are two nodes')
+    const { db, throttle } = node
+    const options = { db, log, defaultDomain: '', keyring: TEST_KEYRING, failureDelayMs: 0 }
+    return new Authenticator({ ...options, throttle })
+  }
+
   test('a throttled attempt is refused, right password or not; from home it is not', async () => {
     const name = `eve@${domainName}`
     await addUser(database.db, name, { password: 'right' })
-    const [node] = nodes
-    if (node === undefined) throw new Error('there are two nodes')
-    const authenticator = new Authenticator({
-      db: node.db,
-      log,
-      defaultDomain: '',
-      keyring: TEST_KEYRING,
-      throttle: node.throttle,
-      failureDelayMs: 0,
-    })
+    const authenticator = openAuthenticator()
     const verify = (client: string, password: string) =>
       authenticator.verify(
         { mechanism: 'password', name, password: new Secret(password) },
@@ -377,16 +376,7 @@ describe('through the authenticator', () => {
   test('many attempts at once get no further than one after the other', async () => {
     const name = `flo@${domainName}`
     await addUser(database.db, name, { password: 'right' })
-    const [node] = nodes
-    if (node === undefined) throw new Error('there are two nodes')
-    const authenticator = new Authenticator({
-      db: node.db,
-      log,
-      defaultDomain: '',
-      keyring: TEST_KEYRING,
-      throttle: node.throttle,
-      failureDelayMs: 0,
-    })
+    const authenticator = openAuthenticator()
     const patience = new AbortController()
     const before = argon2Counts().verified
     let throttled = 0
