@@ -35,6 +35,7 @@ export const listenAddresses = z.string().transform((text, context): ListenAddre
 /** A set of networks, e.g. `10.0.0.0/8, ::1/128`. */
 export class Networks {
   readonly #list = new BlockList()
+  #isEmpty = true
 
   /** @returns false if `text` is no address and no CIDR */
   add(text: string): boolean {
@@ -44,12 +45,14 @@ export class Networks {
     const bits = prefix === undefined ? (version === 4 ? 32 : 128) : Number(prefix)
     if (prefix !== undefined && !/^\d{1,3}$/.test(prefix)) return false
     if (bits > (version === 4 ? 32 : 128)) return false
+    this.#isEmpty = false
     this.#list.addSubnet(address, bits, version === 4 ? 'ipv4' : 'ipv6')
     return true
   }
 
   /** @param address as node gives it, an IPv4 address mapped into IPv6 included */
   contains(address: string): boolean {
+    if (this.#isEmpty) return false
     const plain = address.replace(/^::ffff:(?=\d+\.)/, '').replace(/%.*$/, '')
     const version = isIP(plain)
     return version !== 0 && this.#list.check(plain, version === 4 ? 'ipv4' : 'ipv6')

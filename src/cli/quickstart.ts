@@ -12,6 +12,7 @@ import { Failure } from '../base/failure.ts'
 import type { Keyring } from '../base/keyring.ts'
 import type { Secret } from '../base/secret.ts'
 import { deliverMessage } from '../mail/delivery/delivery.ts'
+import { DeliveryQueue } from '../mail/delivery/delivery-queue.ts'
 import { Ingest } from '../mail/delivery/ingest.ts'
 import { serializeTraceHeaders } from '../mail/delivery/trace-headers.ts'
 import { selectRecipient } from '../storage/accounts.ts'
@@ -67,7 +68,9 @@ async function deliverDemo(
     receivedAt: message.receivedAt,
   } as const
   const prefix = serializeTraceHeaders(trace, recipient, `${LOCAL_PART}@${DOMAIN}`)
-  const [result] = await deliverMessage(db, await ingest.finish(), [{ recipient, prefix }])
+  const [result] = await deliverMessage(new DeliveryQueue(db), await ingest.finish(), [
+    { recipient, prefix },
+  ])
   if (result?.kind === 'failed') throw result.error
   if (result?.kind !== 'delivered')
     throw new Failure('OPERATION_REFUSED', `the demo mail could not be delivered: ${result?.kind}`)

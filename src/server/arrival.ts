@@ -3,7 +3,7 @@
  * place for the client's network, TLS on the port for it. Whoever is turned away on the POP3 port
  * is told why; on the POP3S port nothing can be said before the handshake.
  */
-import { randomBytes } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { Failure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
@@ -171,5 +171,5 @@ export class Arrival implements Connection {
  * attacker who foresees it can prepare collisions of MD5.
  */
 function makeTimestamp(hostname: string): string {
-  return `<${process.pid}.${Date.now()}.${randomBytes(12).toString('hex')}@${hostname}>`
+  return `<${process.pid}.${Date.now()}.${randomUUID()}@${hostname}>`
 }

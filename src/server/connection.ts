@@ -2,10 +2,8 @@
  * The pump: carries octets between one socket and one POP3 session, and carries out what the
  * session asks for. Replies of one batch of input go out in one write. Reading stops while an
  * outcome is owed or the peer does not take what was written, so nothing grows with what a peer
- * sends or ignores.
- *
- * A fault after "+OK" of a RETR destroys the connection: no dot, no -ERR, so that no client takes a
- * part for the whole.
+ * sends or ignores. A fault after "+OK" of a RETR destroys the connection: no dot, no -ERR, so that
+ * no client takes a part for the whole.
  */
 import type { Socket } from 'node:net'
 import { assert } from '../base/assert.ts'
@@ -22,9 +20,9 @@ import { Pop3Session } from '../protocol/pop3/session.ts'
 import type { EndReason } from '../protocol/session.ts'
 import type { Connection } from './listener.ts'
 import { type Login, type LoginContext, logIn, shownOf } from './login.ts'
-import { MessageWriter } from './message-writer.ts'
 import type { Pace } from './pace.ts'
 import { encryptedPeer, type Pop3Peer } from './pop3-parameters.ts'
+import { ReplyWriter } from './reply-writer.ts'
 import type { TlsDoor } from './tls/door.ts'
 
 export interface Pop3ConnectionContext extends LoginContext {
@@ -57,7 +55,7 @@ export class Pop3Connection implements Connection {
   readonly #session: Pop3Session
   readonly #log: Log
   #socket: Socket
-  #writer: MessageWriter
+  #writer: ReplyWriter
   #peer: Pop3Peer
   #login: Login | undefined
   /** Begun when nothing more will be asked of the maildrop. */
@@ -81,7 +79,7 @@ export class Pop3Connection implements Connection {
       this.#pump()
     },
     timeout: () => this.#expire(),
-    error: (error: Error) => this.#log.debug({ error, ...this.#shown }, 'socket error'),
+    error: (error: Error) => this.#log.debug({ error, ...shownOf(this.#peer) }, 'socket error'),
     close: () => this.#resolveClosed(),
   }
   #resolveClosed = (): void => {}
@@ -102,9 +100,9 @@ export class Pop3Connection implements Connection {
   }
 
   /** From now on this is the socket. */
-  #attach(socket: Socket): MessageWriter {
+  #attach(socket: Socket): ReplyWriter {
     this.#socket = socket
-    this.#writer = new MessageWriter(socket)
+    this.#writer = new ReplyWriter(socket)
     // Told only once, and perhaps before we listened.
     if (socket.readableEnded) this.#isInputOver = true
     socket.setTimeout(this.#context.autologoutMs)
@@ -166,9 +164,9 @@ export class Pop3Connection implements Connection {
   }
 
   #pump(): void {
+    this.#writer.wake()
     if (this.#socket.destroyed || this.#isClosing) return
     this.#checkTrust()
-    this.#socket.cork()
     try {
       while (this.#work === undefined && !this.#isClosing && !this.#socket.writableNeedDrain) {
         const action = this.#session.next()
@@ -178,7 +176,7 @@ export class Pop3Connection implements Connection {
     } catch (error) {
       this.#break(error)
     }
-    this.#socket.uncork()
+    this.#writer.flush()
     if (!this.#isClosing) this.#balance()
   }
 
@@ -200,10 +198,14 @@ export class Pop3Connection implements Connection {
   }
 
   #perform(action: Pop3Action): void {
-    if (action.kind === 'send') this.#socket.write(action.bytes)
-    else if (action.kind === 'close') this.#close(action.reason)
+    if (action.kind === 'send') this.#writer.gather([action.bytes])
     else if (action.kind === 'retrieve' && this.#retrieveAtOnce(action)) return
-    else this.#start(action)
+    else if (action.kind === 'close' && action.reason === 'cut-short') this.cut(action.reason)
+    else {
+      this.#writer.flush()
+      if (action.kind === 'close') this.#close(action.reason)
+      else this.#start(action)
+    }
   }
 
   #start(action: Asked): void {
@@ -231,8 +233,10 @@ export class Pop3Connection implements Connection {
     switch (action.kind) {
       case 'list':
         return { kind: 'listed', ...(await maildrop.list()) }
-      case 'unique-ids':
-        return { kind: 'unique-ids', uniqueIds: await maildrop.uniqueIds() }
+      case 'unique-ids': {
+        const { firstUid, lastUid } = action
+        return { kind: 'unique-ids', ...(await maildrop.uniqueIds(firstUid, lastUid)) }
+      }
       case 'retrieve':
         return this.#writer.write(maildrop, await maildrop.read(action.uid), action)
       case 'commit':
@@ -250,7 +254,7 @@ export class Pop3Connection implements Connection {
     if (message === undefined) return false
     let outcome: Pop3Outcome | undefined
     try {
-      outcome = this.#writer.writeAtOnce(message, action)
+      outcome = this.#writer.gatherMessage(message, action)
     } catch (error) {
       outcome = this.#refusalFor(action, error)
     }
@@ -262,7 +266,7 @@ export class Pop3Connection implements Connection {
   /** An answer that arrived after our lease may have gone to another is not given any more. */
   #distrust(outcome: Pop3Outcome): Pop3Outcome {
     const isListing = outcome.kind === 'listed' || outcome.kind === 'unique-ids'
-    if (!isListing || this.#context.keeper.isTrusted()) return outcome
+    if (!isListing || (this.#context.keeper.isTrusted() && !this.#wasLeaseLostTold)) return outcome
     return { kind: 'unavailable', reason: 'temporary' }
   }
 
@@ -314,10 +318,10 @@ export class Pop3Connection implements Connection {
 
   async #commit(maildrop: Maildrop, uids: Int32Array): Promise<Pop3Outcome> {
     const result = await maildrop.commit(uids)
-    if (result === 'committed') this.#deletedCount = uids.length
-    if (result === 'committed') return { kind: 'committed' }
     if (result === 'undecided') return { kind: 'commit-undecided' }
-    return { kind: 'commit-failed', reason: result }
+    if (result !== 'committed') return { kind: 'commit-failed', reason: result }
+    this.#deletedCount = uids.length
+    return { kind: 'committed' }
   }
 
   /**
@@ -325,12 +329,12 @@ export class Pop3Connection implements Connection {
    */
   #refusalFor(action: Asked, error: unknown): Pop3Outcome | undefined {
     if (action.kind === 'start-tls') {
-      this.#log.info({ ...this.#shown, reason: String(error) }, 'TLS handshake failed')
+      this.#log.info({ ...shownOf(this.#peer), reason: String(error) }, 'TLS handshake failed')
       this.cut('tls')
       return undefined
     }
     const level = this.#socket.destroyed ? 'debug' : 'warn'
-    this.#log[level]({ error, ...this.#shown, action: action.kind }, 'a command failed')
+    this.#log[level]({ error, ...shownOf(this.#peer), action: action.kind }, 'a command failed')
     if (action.kind === 'login' || action.kind === 'scram-salt')
       return { kind: 'login-refused', reason: 'temporary' }
     if (action.kind === 'commit') return { kind: 'commit-undecided' }
@@ -345,7 +349,7 @@ export class Pop3Connection implements Connection {
 
   /** A bug of ours: this connection ends, nothing else. */
   #break(error: unknown): void {
-    this.#log.error({ error, ...this.#shown }, 'a bug ended the connection')
+    this.#log.error({ error, ...shownOf(this.#peer) }, 'a bug ended the connection')
     this.cut('bug')
   }
 
@@ -377,12 +381,12 @@ export class Pop3Connection implements Connection {
   }
 
   async #finish(): Promise<void> {
-    this.#writer.abandon()
+    this.#writer.wake()
     await this.#work
     await this.#giveBack()
     this.#log.info(
       {
-        ...this.#shown,
+        ...shownOf(this.#peer),
         session: this.#maildrop?.lease.sessionId,
         user: this.#login?.user,
         reason: this.#closeReason,
@@ -392,9 +396,5 @@ export class Pop3Connection implements Connection {
       },
       'connection closed',
     )
-  }
-
-  get #shown(): object {
-    return shownOf(this.#peer)
   }
 }

@@ -11,6 +11,7 @@ import { SMTPServer, type SMTPServerAddress, type SMTPServerSession } from 'smtp
 import { assert } from '../base/assert.ts'
 import type { Log } from '../base/log.ts'
 import type { ListenAddress, Networks } from '../base/network.ts'
+import { DeliveryQueue } from '../mail/delivery/delivery-queue.ts'
 import type { Database } from '../storage/postgres/database.ts'
 import { clientOf, Listener } from './listener.ts'
 import { LmtpConnection, type LmtpPeer } from './lmtp-connection.ts'
@@ -62,7 +63,11 @@ const DISABLED_COMMANDS = [
 ]
 
 export async function startLmtpServer(options: LmtpServerOptions): Promise<RunningServer> {
-  const context: TransactionContext = { ...options, clock: options.clock ?? (() => new Date()) }
+  const context: TransactionContext = {
+    ...options,
+    queue: new DeliveryQueue(options.db),
+    clock: options.clock ?? (() => new Date()),
+  }
   const protocol = new LmtpProtocol(context, options)
   const overTcp = new Listener((socket) => {
     const address = clientOf(socket)

@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto'
 import { isFailure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
 import { type CopyResult, deliverMessage } from '../mail/delivery/delivery.ts'
+import type { DeliveryQueue } from '../mail/delivery/delivery-queue.ts'
 import { Ingest } from '../mail/delivery/ingest.ts'
 import { lookUpRecipient } from '../mail/delivery/recipients.ts'
 import { serializeTraceHeaders, type Trace } from '../mail/delivery/trace-headers.ts'
@@ -38,6 +39,7 @@ const RECIPIENTS_MAX = 1000
 
 export interface TransactionContext {
   db: Database
+  queue: DeliveryQueue
   log: Log
   hostname: string
   messageMaxOctets: number
@@ -105,7 +107,7 @@ export class LmtpTransaction {
   }
 
   async #deliver(ingest: Ingest): Promise<Reply[]> {
-    const { db, hostname, clock } = this.#context
+    const { queue, hostname, clock } = this.#context
     const message = await ingest.finish()
     const trace = {
       ...this.#origin,
@@ -117,7 +119,7 @@ export class LmtpTransaction {
       recipient,
       prefix: serializeTraceHeaders(trace, recipient, forwardPath),
     }))
-    const results = await deliverMessage(db, message, copies)
+    const results = await deliverMessage(queue, message, copies)
     return results.map((result, index) =>
       this.#reply(result, this.#accepted[index], message.octets),
     )

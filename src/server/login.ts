@@ -1,10 +1,14 @@
 /**
  * The way from a proof of identity to an open maildrop: the proof is verified, a place among the
- * sessions of the domain taken, then the lease. What is refused on the way is given back.
+ * sessions of the domain taken, then the lease. Who is expected, because this password was right
+ * lately, gets place and lease while the account is looked up. What is refused on the way is given
+ * back.
  */
 import type { Log } from '../base/log.ts'
-import type { Authenticator } from '../mail/auth/authenticator.ts'
+import type { Authenticator, LoginDesk } from '../mail/auth/authenticator.ts'
 import {
+  attemptLease,
+  type LeaseAttempt,
   type Maildrop,
   type MaildropContext,
   type MaildropOwner,
@@ -12,6 +16,13 @@ import {
   openMaildrop,
 } from '../mail/maildrop/maildrop.ts'
 import type { LoginAttempt, LoginRefusal, Pop3Outcome } from '../protocol/pop3/actions.ts'
+import {
+  type LoginAccount,
+  type LoginLookup,
+  type LoginQuestion,
+  lookUpLogin,
+} from '../storage/accounts.ts'
+import { type Entitlement, entitlementOf, isSame } from '../storage/leases.ts'
 import type { Leave, Places } from './connection-limits.ts'
 import type { Pop3Peer } from './pop3-parameters.ts'
 
@@ -43,44 +54,103 @@ export async function logIn(
   peer: Pop3Peer,
   owner: SessionOwner,
 ): Promise<Login | { kind: 'login-refused'; reason: LoginRefusal }> {
-  const verdict = await context.authenticator.verify(attempt, peer, owner.signal)
-  if (verdict.kind === 'refused') return { kind: 'login-refused', reason: verdict.reason }
-  const { account, credentialId, serverSignature } = verdict
-  const user = `${account.localPart}@${account.domainName}`
-  const fields = { ...shownOf(peer), user, mechanism: attempt.mechanism, credential: credentialId }
-  const leaveDomain = context.sessionPlaces.enter(String(account.domainId))
-  if (leaveDomain === undefined) return refuse(context.log, fields, 'too-many-sessions')
-  const leaveUser = context.userPlaces.enter(`${account.domainId} ${account.userId}`)
-  const leave = (): void => {
-    leaveDomain()
-    leaveUser?.()
-  }
-  if (leaveUser === undefined) {
-    leave()
-    return refuse(context.log, fields, 'in-use')
-  }
-  let result: OpenResult | undefined
+  const desk = new MaildropDesk(context, peer.client)
+  let result: OpenResult | { kind: 'too-many-sessions' } | undefined
   try {
-    result = await openMaildrop(context, account, { credentialId, client: peer.client, ...owner })
+    const verdict = await context.authenticator.verify(attempt, peer, owner.signal, desk)
+    if (verdict.kind === 'refused') return { kind: 'login-refused', reason: verdict.reason }
+    const { account, credentialId, serverSignature } = verdict
+    const user = `${account.localPart}@${account.domainName}`
+    const fields = {
+      ...shownOf(peer),
+      user,
+      mechanism: attempt.mechanism,
+      credential: credentialId,
+    }
+    result = await desk.open(account, { credentialId, client: peer.client, ...owner })
+    if (result.kind !== 'opened') return refuse(context.log, fields, result.kind)
+    const { maildrop } = result
+    context.log.info({ ...fields, session: maildrop.lease.sessionId }, 'login')
+    const outcome = outcomeOf(account, maildrop, serverSignature)
+    return { kind: 'opened', maildrop, leave: desk.leave, user, outcome }
   } finally {
-    if (result?.kind !== 'opened') leave()
+    if (result?.kind !== 'opened') await desk.giveBack()
   }
-  if (result.kind !== 'opened') return refuse(context.log, fields, result.kind)
-  const { maildrop } = result
-  const { counters, lease, uidPrefix } = maildrop
-  context.log.info({ ...fields, session: lease.sessionId }, 'login')
+}
+
+/** Holds what one login has got so far: places, and the lease that was asked for. */
+class MaildropDesk implements LoginDesk {
+  readonly #context: LoginContext
+  readonly #client: string
+  #places: Leave[] = []
+  #attempt: LeaseAttempt | undefined
+
+  constructor(context: LoginContext, client: string) {
+    this.#context = context
+    this.#client = client
+  }
+
+  /** Who would get no lease now is only looked up. */
+  async lookUp(question: LoginQuestion, expected?: Entitlement): Promise<LoginLookup> {
+    const { db, keeper } = this.#context
+    const mayOpen = expected && keeper.isTrusted() && this.#enter(expected) === 'entered'
+    if (!mayOpen) return lookUpLogin(db, question)
+    this.#attempt = await attemptLease(this.#context, expected, question, this.#client)
+    return this.#attempt.lookup
+  }
+
+  /** @param account as it was judged */
+  async open(
+    account: LoginAccount,
+    owner: MaildropOwner,
+  ): Promise<OpenResult | { kind: 'too-many-sessions' }> {
+    const first = this.#attempt
+    const isFor = first && isSame(first.entitlement, entitlementOf(account, owner.credentialId))
+    if (isFor && first.kind !== 'credential-changed')
+      return openMaildrop(this.#context, account, owner, first)
+    await this.giveBack()
+    const entered = this.#enter(account)
+    return entered === 'entered' ? openMaildrop(this.#context, account, owner) : { kind: entered }
+  }
+
+  async giveBack(): Promise<void> {
+    const attempt = this.#attempt
+    this.#attempt = undefined
+    if (attempt?.kind === 'acquired') await attempt.maildrop.close()
+    this.leave()
+  }
+
+  readonly leave = (): void => {
+    for (const leave of this.#places.splice(0)) leave()
+  }
+
+  #enter(user: { domainId: number; userId: number }): 'entered' | 'too-many-sessions' | 'in-use' {
+    const { sessionPlaces, userPlaces } = this.#context
+    const leaveDomain = sessionPlaces.enter(String(user.domainId))
+    if (leaveDomain === undefined) return 'too-many-sessions'
+    const leaveUser = userPlaces.enter(`${user.domainId} ${user.userId}`)
+    if (leaveUser === undefined) leaveDomain()
+    else this.#places.push(leaveDomain, leaveUser)
+    return leaveUser === undefined ? 'in-use' : 'entered'
+  }
+}
+
+function outcomeOf(
+  { localPart, loginDelaySeconds, expireDays }: LoginAccount,
+  { counters, uidPrefix }: Maildrop,
+  serverSignature: Buffer | undefined,
+): Pop3Outcome {
   const { messageCount, octets, hasUniqueIds } = counters
-  const outcome: Pop3Outcome = {
+  return {
     kind: 'opened',
-    displayName: account.localPart,
+    displayName: localPart,
     messageCount,
     octets,
     uidPrefix,
     hasUniqueIds,
-    policy: { loginDelaySeconds: account.loginDelaySeconds, expireDays: account.expireDays },
+    policy: { loginDelaySeconds, expireDays },
     serverSignature,
   }
-  return { kind: 'opened', maildrop, leave, user, outcome }
 }
 
 /** Who changed a password while another used the old one, made that one wrong. */

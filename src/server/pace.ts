@@ -43,11 +43,11 @@ export class Pace {
   /** The socket that was accepted, whatever TLS is on top of it. */
   readonly #accepted: Socket
   readonly #cut: (reason: TooSlow) => void
-  readonly #loginTimer: NodeJS.Timeout
+  /** Before login the time for it, then the watch over the rate: one timer a session. */
+  #timer: NodeJS.Timeout
   #octetsLeft: number
   #isLineOpen = false
   #lineTimer: NodeJS.Timeout | undefined
-  #rateTimer: NodeJS.Timeout | undefined
 
   /** The time to log in begins now. `cut` is called at most once for each reason. */
   constructor(rules: PaceRules, accepted: Socket, cut: (reason: TooSlow) => void) {
@@ -55,7 +55,7 @@ export class Pace {
     this.#accepted = accepted
     this.#cut = cut
     this.#octetsLeft = rules.octetsBeforeLogin
-    this.#loginTimer = setTimeout(() => cut('login-timeout'), rules.loginMs)
+    this.#timer = setTimeout(() => cut('login-timeout'), rules.loginMs)
     accepted.once('close', () => this.#stop())
   }
 
@@ -77,7 +77,7 @@ export class Pace {
 
   /** @param socket on which replies are written: `accepted`, or TLS on top of it */
   logIn(socket: Socket): void {
-    clearTimeout(this.#loginTimer)
+    clearTimeout(this.#timer)
     this.#octetsLeft = Number.POSITIVE_INFINITY
     const { rateCheckMs, rateWindowMs, rateMin } = this.#rules
     let since = performance.now()
@@ -92,7 +92,7 @@ export class Pace {
       since = now
       takenBefore = taken
     }
-    this.#rateTimer = setInterval(check, rateCheckMs)
+    this.#timer = setInterval(check, rateCheckMs)
   }
 
   #stopLine(): void {
@@ -101,8 +101,7 @@ export class Pace {
   }
 
   #stop(): void {
-    clearTimeout(this.#loginTimer)
-    clearInterval(this.#rateTimer)
+    clearTimeout(this.#timer)
     this.#stopLine()
   }
 }

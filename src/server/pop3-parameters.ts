@@ -94,13 +94,14 @@ export function parametersOf(
   offer: Pop3Offer,
   apopTimestamp: string | undefined,
 ): Pop3Parameters {
+  const isOpenAllowed = isPlaintextAllowed(peer, offer)
   return {
     hostname: offer.hostname,
     apopTimestamp,
-    isPlaintextAllowed: isPlaintextAllowed(peer, offer),
+    isPlaintextAllowed: isOpenAllowed,
     isTlsOffered: !peer.isEncrypted && offer.isTlsReady(),
     saslMechanisms: SASL_MECHANISMS.filter(
-      (name) => offer.saslMechanisms.includes(name) && canWork(name, peer, offer),
+      (name) => offer.saslMechanisms.includes(name) && canWork(name, peer, offer, isOpenAllowed),
     ),
     channelBinding: peer.channelBinding,
     ...offer.policy(),
@@ -119,8 +120,16 @@ function isPlaintextAllowed(peer: Pop3Peer, { plaintextAuth }: Pop3Offer): boole
   return peer.client === 'local' || isLoopback(peer.client)
 }
 
-/** Every mechanism but SCRAM and EXTERNAL sends something that whoever reads it can use. */
-function canWork(mechanism: SaslMechanismName, peer: Pop3Peer, offer: Pop3Offer): boolean {
+/**
+ * @param isPlaintextAllowed every mechanism but SCRAM and EXTERNAL sends something that whoever
+ *   reads it can use
+ */
+function canWork(
+  mechanism: SaslMechanismName,
+  peer: Pop3Peer,
+  offer: Pop3Offer,
+  isPlaintextAllowed: boolean,
+): boolean {
   switch (mechanism) {
     case 'SCRAM-SHA-256':
       return offer.isScramOffered()
@@ -130,9 +139,9 @@ function canWork(mechanism: SaslMechanismName, peer: Pop3Peer, offer: Pop3Offer)
       return peer.certificateDigest !== undefined
     case 'OAUTHBEARER':
     case 'XOAUTH2':
-      return offer.hasBearerProvider() && isPlaintextAllowed(peer, offer)
+      return offer.hasBearerProvider() && isPlaintextAllowed
     case 'PLAIN':
     case 'LOGIN':
-      return isPlaintextAllowed(peer, offer)
+      return isPlaintextAllowed
   }
 }

@@ -1,8 +1,10 @@
 /**
  * Who an address belongs to, for a login and for a delivery. Names compare in any case (ASCII); the
- * credential itself is verified in mail/auth.
+ * credential itself is verified in mail/auth. A login that is about to open the maildrop gets its
+ * counters, and a short list of messages, with the account.
  */
 import { assert } from '../base/assert.ts'
+import { PACKED_SNAPSHOT, type Snapshot, unpackSnapshot } from './messages.ts'
 import type { Database, Statement } from './postgres/database.ts'
 import {
   decodeBoolean,
@@ -13,13 +15,7 @@ import {
   present,
 } from './postgres/decode.ts'
 import type { RawRow } from './postgres/raw-connection.ts'
-import {
-  decodeThrottles,
-  IS_KNOWN_NETWORK_SQL,
-  IS_NETWORK_NOTED_SQL,
-  type ThrottleCounts,
-  throttlesSql,
-} from './throttles.ts'
+import { decodeThrottles, noticeSql, type ThrottleCounts, throttlesSql } from './throttles.ts'
 
 /** An app password that may be used now, from where the peer is. */
 export interface AppPassword {
@@ -60,6 +56,18 @@ export interface LoginAccount {
   isNetworkNoted: boolean
 }
 
+/** The maildrop as a login finds it. The snapshot is what has a uid below `nextUid`. */
+export interface Counters {
+  messageCount: number
+  octets: number
+  nextUid: number
+  /** a message's derived unique-id is `<uidValidity>.<uid>` */
+  uidValidity: number
+  hasUniqueIds: boolean
+  /** undefined: it is too long to come along, see `selectSnapshot` */
+  snapshot: Snapshot | undefined
+}
+
 export interface Recipient {
   domainId: number
   userId: number
@@ -96,8 +104,12 @@ export const isUsableSql = (parameter: string): string =>
 /** SQL: whether the last use of the row `c` of credentials is told well enough. */
 export const USE_IS_RECORDED_SQL = `coalesce(c.last_used_at > now() - interval '1 hour', false)`
 
+/** LIMIT: messages of a snapshot that comes with the counters: 800 octets. */
+const SHORT_MESSAGES_MAX = 100
+
 // By name, so it cannot name domain_id first: the one place where an address becomes ids. One row
 // comes back for an unknown user too. App passwords are packed: 16 octets of id, 32 of digest, 1.
+// The maildrop is read only for who opens it ($6).
 export const LOGIN_ACCOUNT: Statement = {
   name: 'login-account',
   text: `select ${throttlesSql('$5')}, a.*
@@ -106,14 +118,17 @@ export const LOGIN_ACCOUNT: Statement = {
       u.suspended or d.suspended, ${FINGERPRINT_SQL}, u.main_password_allowed, u.scram_keys,
       coalesce(u.login_delay_seconds, d.login_delay_seconds),
       coalesce(u.expire_days, d.expire_days), d.second_login,
-      ${IS_KNOWN_NETWORK_SQL}, ${IS_NETWORK_NOTED_SQL},
+      ${noticeSql('$4')},
       (select string_agg(
           uuid_send(c.credential_id) || c.digest || boolsend(${USE_IS_RECORDED_SQL}), '')
         from credentials c where c.domain_id = d.domain_id and c.user_id = u.user_id
-          and c.kind = 'app-password' and ${isUsableSql('$3')})
+          and c.kind = 'app-password' and ${isUsableSql('$3')}),
+      m.message_count, m.octets, m.next_uid, m.uid_validity, m.has_unique_ids,
+      case when m.message_count between 1 and ${SHORT_MESSAGES_MAX} then (
+        select ${PACKED_SNAPSHOT} from messages g
+        where g.domain_id = d.domain_id and g.user_id = u.user_id) end
     from domains d join users u on u.domain_id = d.domain_id
-      left join known_networks k on k.domain_id = d.domain_id and k.user_id = u.user_id
-        and k.network = $4::text
+      left join maildrops m on $6::boolean and m.domain_id = d.domain_id and m.user_id = u.user_id
     where ${ADDRESS_MATCHES}
   ) a on true`,
 }
@@ -174,20 +189,29 @@ export interface LoginQuestion {
 export interface LoginLookup {
   /** undefined: there is no such user */
   account: LoginAccount | undefined
+  /** undefined: it was not asked for, or the user has no maildrop yet */
+  counters: Counters | undefined
   throttles: ThrottleCounts
 }
 
-/** One statement, whether there is such a user or not. */
-export async function lookUpLogin(db: Database, question: LoginQuestion): Promise<LoginLookup> {
+/**
+ * One statement, whether there is such a user or not.
+ * @param isOpening the counters are wanted too
+ */
+export async function lookUpLogin(
+  db: Database,
+  question: LoginQuestion,
+  isOpening = false,
+): Promise<LoginLookup> {
   const { domainName, localPart, client, network, throttleKeys } = question
   assert(!hasNul(domainName) && !hasNul(localPart), 'what is looked up can be an address')
-  const values = [domainName, localPart, client ?? null, network, throttleKeys]
+  const values = [domainName, localPart, client ?? null, network, throttleKeys, isOpening]
   const [row] = await db.hot(LOGIN_ACCOUNT, values)
   assert(row !== undefined, 'a row comes back for an unknown user too')
-  const [throttles, ...account] = row
   return {
-    account: account[0] ? toAccount(account) : undefined,
-    throttles: decodeThrottles(throttles),
+    account: row[1] ? toAccount(row) : undefined,
+    counters: row[16] ? toCounters(row) : undefined,
+    throttles: decodeThrottles(row[0]),
   }
 }
 
@@ -203,26 +227,38 @@ export async function selectLoginAccount(
 }
 
 function toAccount(row: RawRow): LoginAccount {
-  const [, , , , passwordHash, apopSecret, , , , scramKeys, , expireDays] = row
+  const [, , , , , passwordHash, apopSecret, , , , scramKeys, , expireDays, , notice] = row
   const appPasswords = row[15]
   const days = expireDays ? decodeInt4(expireDays) : 0
   return {
-    domainId: decodeInt4(present(row, 0)),
-    userId: decodeInt8(present(row, 1)),
-    domainName: decodeText(present(row, 2)),
-    localPart: decodeText(present(row, 3)),
+    domainId: decodeInt4(present(row, 1)),
+    userId: decodeInt8(present(row, 2)),
+    domainName: decodeText(present(row, 3)),
+    localPart: decodeText(present(row, 4)),
     passwordHash: passwordHash ? decodeText(passwordHash) : undefined,
     apopSecret: apopSecret ? Buffer.from(apopSecret) : undefined,
-    isSuspended: decodeBoolean(present(row, 6)),
-    fingerprint: decodeText(present(row, 7)),
-    isMainPasswordAllowed: decodeBoolean(present(row, 8)),
+    isSuspended: decodeBoolean(present(row, 7)),
+    fingerprint: decodeText(present(row, 8)),
+    isMainPasswordAllowed: decodeBoolean(present(row, 9)),
     scramKeys: scramKeys ? Buffer.from(scramKeys) : undefined,
-    loginDelaySeconds: decodeInt4(present(row, 10)),
+    loginDelaySeconds: decodeInt4(present(row, 11)),
     expireDays: days === 0 ? undefined : days,
-    secondLogin: decodeText(present(row, 12)) as LoginAccount['secondLogin'],
-    isKnownNetwork: decodeBoolean(present(row, 13)),
-    isNetworkNoted: decodeBoolean(present(row, 14)),
+    secondLogin: decodeText(present(row, 13)) as LoginAccount['secondLogin'],
+    isKnownNetwork: notice != null,
+    isNetworkNoted: notice != null && decodeBoolean(notice),
     appPasswords: appPasswords ? unpackAppPasswords(appPasswords) : [],
+  }
+}
+
+function toCounters(row: RawRow): Counters {
+  const [messageCount, packed] = [decodeInt4(present(row, 16)), row[21]]
+  return {
+    messageCount,
+    octets: decodeInt8(present(row, 17)),
+    nextUid: decodeInt4(present(row, 18)),
+    uidValidity: decodeInt8(present(row, 19)),
+    hasUniqueIds: decodeBoolean(present(row, 20)),
+    snapshot: packed || messageCount === 0 ? unpackSnapshot(packed) : undefined,
   }
 }
 

@@ -1,15 +1,23 @@
 /**
  * Where a message comes to exist: body first, row last, and for a message of one chunk both in one
  * statement. It locks the maildrops in user_id order (deliveries to the same recipients in other
- * orders would deadlock), takes their next uid, checks quotas and counts; a recipient who is over
- * quota keeps nothing back from the others.
+ * orders would deadlock), takes their next uids, checks quotas and counts; a recipient who is over
+ * quota keeps nothing back from the others. Several messages of a domain may share a statement and
+ * so its commit; mail/delivery/delivery-queue.ts says which.
  */
 import { assert } from '../base/assert.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import { CHUNK_OCTETS } from './bodies.ts'
 import { MAKE_MAILDROPS } from './leases.ts'
 import type { Database, Statement } from './postgres/database.ts'
-import { decodeBoolean, decodeInt4, decodeInt8, encodeNumbers, present } from './postgres/decode.ts'
+import {
+  decodeBoolean,
+  decodeInt4,
+  decodeInt8,
+  encodeNumbers,
+  encodeOctets,
+  present,
+} from './postgres/decode.ts'
 import type { RawRow } from './postgres/raw-connection.ts'
 import { constraintOf, sqlStateOf } from './postgres/sqlstate.ts'
 
@@ -51,8 +59,9 @@ export interface DeliveryResult {
 }
 
 const LOCKED = `with recipients as (
-    select r.user_id, r.prefix, octet_length(r.prefix) + $5::integer as octets
-    from unnest($2::bigint[], $3::bytea[]) as r (user_id, prefix)
+    select r.nth, r.user_id, r.body_id, r.prefix, octet_length(r.prefix) + r.body_octets as octets
+    from unnest($2::bigint[], $3::bytea[], $4::uuid[], $5::integer[])
+      with ordinality as r (user_id, prefix, body_id, body_octets, nth)
   ), locked as (
     select m.user_id, m.octets, m.uid_validity, u.quota_octets
     from maildrops m join users u on u.domain_id = $1 and u.user_id = m.user_id
@@ -65,19 +74,30 @@ const LOCKED = `with recipients as (
         left join maildrops m on m.domain_id = $1 and m.user_id = r.user_id
       where m.user_id is null) as is_ready
   ), fitting as (
-    select l.user_id, r.octets, r.prefix, l.uid_validity
-    from locked l join recipients r on r.user_id = l.user_id
-    where (l.quota_octets is null or l.octets + r.octets <= l.quota_octets)
-      and (select is_ready from ready)
+    select c.user_id, c.body_id, c.prefix, c.octets, c.uid_validity, c.before
+    from (
+      select r.*, l.uid_validity, l.quota_octets, l.octets + sum(r.octets) over earlier as total,
+        row_number() over earlier - 1 as before
+      from locked l join recipients r on r.user_id = l.user_id
+      window earlier as (partition by r.user_id order by r.nth)
+    ) c
+    where (c.quota_octets is null or c.total <= c.quota_octets) and (select is_ready from ready)
   )`
 
 const TAKEN = `, taken as (
     update maildrops m
-    set next_uid = m.next_uid + 1, message_count = m.message_count + 1, octets = m.octets + f.octets
-    from fitting f
+    set next_uid = m.next_uid + f.count, message_count = m.message_count + f.count,
+      octets = m.octets + f.octets
+    from (
+      select user_id, count(*)::integer as count, sum(octets)::bigint as octets
+      from fitting group by user_id
+    ) f
     where m.domain_id = $1 and m.user_id = f.user_id
-    returning m.user_id, m.next_uid - 1 as uid, f.octets, f.prefix,
+    returning m.user_id, m.next_uid - f.count as uid
+  ), placed as (
+    select f.user_id, (t.uid + f.before)::integer as uid, f.octets, f.body_id, f.prefix,
       null::text as unique_id, now() as received_at
+    from fitting f join taken t on t.user_id = f.user_id
   )`
 
 // The ledger decides: a row that was there before means that this copy came in once, whatever
@@ -88,7 +108,7 @@ const TAKEN_IMPORTED = `, fresh as (
     on conflict do nothing
     returning user_id
   ), named as (
-    select f.user_id, f.octets, f.prefix, case
+    select f.user_id, f.octets, f.prefix, f.body_id, case
       when $10::text ~ '^[!-.0-~]{1,70}$' and not starts_with($10::text, f.uid_validity || '.')
         and not exists (select from messages o
           where o.domain_id = $1 and o.user_id = f.user_id and o.unique_id = $10::text)
@@ -96,45 +116,50 @@ const TAKEN_IMPORTED = `, fresh as (
           where o.domain_id = $1 and o.user_id = f.user_id and o.unique_id = $10::text)
       then $10::text end as unique_id
     from fitting f join fresh on fresh.user_id = f.user_id
-  ), taken as (
+  ), placed as (
     update maildrops m
     set next_uid = m.next_uid + 1, message_count = m.message_count + 1,
       octets = m.octets + f.octets,
       has_unique_ids = m.has_unique_ids or f.unique_id is not null
     from named f
     where m.domain_id = $1 and m.user_id = f.user_id
-    returning m.user_id, m.next_uid - 1 as uid, f.octets, f.prefix, f.unique_id,
+    returning m.user_id, m.next_uid - 1 as uid, f.octets, f.body_id, f.prefix, f.unique_id,
       coalesce($9::timestamptz, now()) as received_at
   )`
 
 // Nothing is written if nobody takes the message.
-const BODY_WITH_CONTENT = `, body as (
+const BODY_WITH_CONTENT = `, written as (
+    select c.body_id, c.content
+    from unnest($4::uuid[], $6::bytea[]) as c (body_id, content)
+    where c.content is not null and c.body_id in (select p.body_id from placed p)
+  ), body as (
     insert into bodies (domain_id, body_id, octets)
-    select $1, $4::uuid, $5::integer where exists (select 1 from taken)
+    select $1, body_id, octet_length(content) from written
   ), chunk as (
     insert into body_chunks (domain_id, body_id, seq, data)
-    select $1, $4::uuid, 0, $6::bytea where exists (select 1 from taken) and $5::integer > 0
+    select $1, body_id, 0, content from written where octet_length(content) > 0
   )`
 
 const BODY_COMPLETE = `, body as (
-    update bodies set octets = $5::integer
-    where domain_id = $1 and body_id = $4::uuid and $6::bytea is null
-      and exists (select 1 from taken)
+    update bodies b set octets = r.body_octets
+    from unnest($4::uuid[], $5::integer[], $6::bytea[]) as r (body_id, body_octets, content)
+    where b.domain_id = $1 and b.body_id = r.body_id and r.content is null
+      and r.body_id in (select p.body_id from placed p)
   )`
 
 const STORED = `, stored as (
     insert into messages (domain_id, user_id, uid, octets, body_id, prefix, unique_id, received_at)
-    select $1, user_id, uid, octets, $4::uuid, prefix, unique_id, received_at from taken
-    returning user_id, uid
+    select $1, user_id, uid, octets, body_id, prefix, unique_id, received_at from placed
+    returning user_id, uid, body_id
   )`
 
 const OUTCOMES = `
-  select r.user_id, s.uid, l.user_id is not null, (select is_ready from ready)`
+  select r.nth, s.uid, l.user_id is not null, (select is_ready from ready)`
 
 const OUTCOMES_FROM = `
   from recipients r
     left join locked l on l.user_id = r.user_id
-    left join stored s on s.user_id = r.user_id`
+    left join stored s on s.user_id = r.user_id and s.body_id = r.body_id`
 
 const IS_KNOWN_IMPORT = `, f.user_id is not null or exists (
     select from imported i where i.domain_id = $1 and i.user_id = r.user_id
@@ -156,9 +181,8 @@ export const DELIVER_CHUNKED: Statement = delivering('deliver-chunked', BODY_COM
 export const IMPORT: Statement = importing('import', BODY_WITH_CONTENT)
 export const IMPORT_CHUNKED: Statement = importing('import-chunked', BODY_COMPLETE)
 
-/** LIMIT: a larger one would keep the pipeline's other sessions waiting. */
-const HOT_CONTENT_MAX_OCTETS = 65_536
-const HOT_RECIPIENTS_MAX = 50
+/** How a statement reaches PostgreSQL. */
+type Run = (statement: Statement, values: readonly unknown[]) => Promise<RawRow[]>
 
 /**
  * Makes the message exist in each recipient's maildrop that has room for it, or in none if it
@@ -171,16 +195,40 @@ export async function deliver(
   db: Database,
   delivery: Delivery,
 ): Promise<Map<number, DeliveryResult>> {
-  checkDelivery(delivery)
-  const first = await attempt(db, delivery)
-  if (isReady(first)) return toResults(first)
+  const run: Run = (statement, values) => db.bulk(statement, values)
+  const [results] = await deliverAll([delivery], run)
+  assert(results !== undefined, 'one delivery has one outcome')
+  return results
+}
+
+/**
+ * Several small deliveries of one domain in one statement and with one commit: all of them or, if
+ * it throws, none. Where a recipient has no room for one, later ones of the group find none either.
+ * @param group with content and not imported
+ * @returns the outcomes by userId, in the order of `group`
+ * @throws {Failure} as deliver(), STORAGE_CONFLICT also if a lock was waited for longer than 50 ms
+ */
+export async function deliverGroup(
+  db: Database,
+  group: readonly Delivery[],
+): Promise<Map<number, DeliveryResult>[]> {
+  return await deliverAll(group, (statement, values) => db.hot(statement, values, 'deliveries'))
+}
+
+async function deliverAll(
+  group: readonly Delivery[],
+  run: Run,
+): Promise<Map<number, DeliveryResult>[]> {
+  for (const delivery of group) checkDelivery(delivery)
+  const first = await attempt(group, run)
+  if (isReady(first)) return toResults(group, first)
   // INSERT INTO users makes no maildrop row. All together or nobody: had the others been served
   // before, a failure now would bring them the message twice.
-  const userIds = delivery.recipients.map((recipient) => recipient.userId)
-  await db.hotOrBulk(MAKE_MAILDROPS, [delivery.domainId, encodeNumbers(userIds)])
-  const second = await attempt(db, delivery)
+  const userIds = new Set(group.flatMap(({ recipients }) => recipients.map(({ userId }) => userId)))
+  await run(MAKE_MAILDROPS, [group[0]?.domainId, encodeNumbers(userIds)])
+  const second = await attempt(group, run)
   if (!isReady(second)) throw new Failure('STORAGE_CONFLICT', 'a maildrop was removed meanwhile')
-  return toResults(second)
+  return toResults(group, second)
 }
 
 function checkDelivery({ content, bodyOctets, recipients }: Delivery): void {
@@ -192,29 +240,15 @@ function checkDelivery({ content, bodyOctets, recipients }: Delivery): void {
   assert(bodyOctets <= CHUNK_OCTETS, 'content is one chunk')
 }
 
-async function attempt(db: Database, delivery: Delivery): Promise<RawRow[]> {
-  const { domainId, bodyId, bodyOctets, content, imported, recipients } = delivery
-  const values: unknown[] = [
-    domainId,
-    encodeNumbers(recipients.map((recipient) => recipient.userId)),
-    recipients.map((recipient) => recipient.prefix),
-    bodyId,
-    bodyOctets,
-    content ?? null,
-  ]
-  if (imported !== undefined) {
-    const receivedAt = imported.receivedAt?.toISOString() ?? null
-    values.push(imported.digest, imported.copy, receivedAt, imported.uniqueId ?? null)
-  }
-  const isSmall = bodyOctets <= HOT_CONTENT_MAX_OCTETS && recipients.length <= HOT_RECIPIENTS_MAX
-  const run = (): Promise<RawRow[]> => {
-    const statement = statementOf(delivery)
-    return isSmall ? db.hotOrBulk(statement, values) : db.bulk(statement, values)
-  }
+async function attempt(group: readonly Delivery[], run: Run): Promise<RawRow[]> {
+  const [first] = group
+  assert(first !== undefined, 'a group is not empty')
+  const statement = statementOf(first)
+  const values = encodeGroup(first, group)
   try {
-    return await run().catch(async (error) => {
+    return await run(statement, values).catch(async (error) => {
       // Another import named a message alike while we waited for the maildrop: visible by now.
-      if (constraintOf(error) === 'messages_unique_id_key') return await run()
+      if (constraintOf(error) === 'messages_unique_id_key') return await run(statement, values)
       throw error
     })
   } catch (error) {
@@ -222,13 +256,56 @@ async function attempt(db: Database, delivery: Delivery): Promise<RawRow[]> {
   }
 }
 
+/** One element a recipient in each array; the content stands with its first recipient only. */
+function encodeGroup(
+  { domainId, imported }: Delivery,
+  group: readonly Delivery[],
+): readonly unknown[] {
+  const userIds: number[] = []
+  const prefixes: Buffer[] = []
+  const bodyIds: string[] = []
+  const bodyOctets: number[] = []
+  const contents: (Buffer | null)[] = []
+  for (const delivery of group)
+    for (const [at, { userId, prefix }] of delivery.recipients.entries()) {
+      userIds.push(userId)
+      prefixes.push(prefix)
+      bodyIds.push(delivery.bodyId)
+      bodyOctets.push(delivery.bodyOctets)
+      contents.push(at === 0 ? (delivery.content ?? null) : null)
+    }
+  const values = [
+    domainId,
+    encodeNumbers(userIds),
+    encodeOctets(prefixes),
+    `{${bodyIds.join(',')}}`,
+    encodeNumbers(bodyOctets),
+    encodeOctets(contents),
+  ]
+  if (imported === undefined) return values
+  const receivedAt = imported.receivedAt?.toISOString() ?? null
+  return [...values, imported.digest, imported.copy, receivedAt, imported.uniqueId ?? null]
+}
+
 /** False: a user among the recipients has no maildrop row yet, and nothing was delivered. */
 function isReady(rows: readonly RawRow[]): boolean {
   return rows.every((row) => decodeBoolean(present(row, 3)))
 }
 
-function toResults(rows: readonly RawRow[]): Map<number, DeliveryResult> {
-  return new Map(rows.map((row) => [decodeInt8(present(row, 0)), decodeResult(row)] as const))
+function toResults(
+  group: readonly Delivery[],
+  rows: readonly RawRow[],
+): Map<number, DeliveryResult>[] {
+  const byPlace = new Map(rows.map((row) => [decodeInt8(present(row, 0)), row] as const))
+  let place = 0
+  const nextResult = (): DeliveryResult => {
+    const row = byPlace.get(++place)
+    assert(row !== undefined, 'each recipient has an outcome')
+    return decodeResult(row)
+  }
+  return group.map(
+    ({ recipients }) => new Map(recipients.map(({ userId }) => [userId, nextResult()] as const)),
+  )
 }
 
 function statementOf({ content, imported }: Delivery): Statement {

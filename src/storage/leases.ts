@@ -4,20 +4,17 @@
  * Times are the database's; deadlines of nodes are in nodes.ts.
  */
 import { isFailure } from '../base/failure.ts'
-import { FINGERPRINT_SQL, IS_UNEXPIRED_SQL } from './accounts.ts'
+import {
+  type Counters,
+  FINGERPRINT_SQL,
+  isUsableSql,
+  type LoginAccount,
+  type LoginLookup,
+  type LoginQuestion,
+  lookUpLogin,
+} from './accounts.ts'
 import type { Database, Statement } from './postgres/database.ts'
-import { decodeBoolean, decodeInt4, decodeInt8, encodeNumbers, present } from './postgres/decode.ts'
-import type { RawRow } from './postgres/raw-connection.ts'
-
-/** The maildrop as a login finds it. The snapshot is what has a uid below `nextUid`. */
-export interface Counters {
-  messageCount: number
-  octets: number
-  nextUid: number
-  /** a message's derived unique-id is `<uidValidity>.<uid>` */
-  uidValidity: number
-  hasUniqueIds: boolean
-}
+import { decodeBoolean, encodeNumbers, present } from './postgres/decode.ts'
 
 export interface Lease {
   domainId: number
@@ -25,16 +22,38 @@ export interface Lease {
   sessionId: string
 }
 
-export interface LeaseRequest extends Lease {
+/** Whose lease it may be: the account and the credential that were verified, as they were then. */
+export interface Entitlement {
+  domainId: number
+  userId: number
+  fingerprint: string
+  /** an app password or a certificate; undefined: the user's own credentials */
+  credentialId: string | undefined
+}
+
+export function entitlementOf(
+  { domainId, userId, fingerprint }: LoginAccount,
+  credentialId: string | undefined,
+): Entitlement {
+  return { domainId, userId, fingerprint, credentialId }
+}
+
+export function isSame(one: Entitlement, other: Entitlement): boolean {
+  return (
+    one.userId === other.userId &&
+    one.domainId === other.domainId &&
+    one.fingerprint === other.fingerprint &&
+    one.credentialId === other.credentialId
+  )
+}
+
+export interface LeaseRequest extends Entitlement {
+  sessionId: string
   nodeId: string
   /**
    * their leases may be taken over: the dead, as a node that has just joined is on nobody's list
    */
   deadNodeIds: readonly string[]
-  /** of the account that was verified */
-  fingerprint: string
-  /** the app password or certificate that was verified; undefined: the user's own credentials */
-  credentialId?: string | undefined
   /** address of the peer, for operators */
   client: string
 }
@@ -44,37 +63,30 @@ export type LeaseOutcome =
   | { kind: 'in-use' }
   | { kind: 'credential-changed' }
 
-/**
- * SQL: the credential still stands, neither revoked nor expired, that `credential` (a parameter,
- * null: none) names.
- */
-const credentialStands = (credential: string): string => `(${credential}::uuid is null or exists (
-      select from credentials c
-      where c.domain_id = $1 and c.user_id = $2 and c.credential_id = ${credential}::uuid
-        and ${IS_UNEXPIRED_SQL}))`
-
+// Nothing is touched unless the credential still stands, neither changed, revoked nor expired, nor
+// the user suspended: then no row comes back. Otherwise one, which says whether the lease is ours.
 export const ACQUIRE: Statement = {
   name: 'lease-acquire',
-  text: `insert into sessions as s (domain_id, user_id, session_id, node_id, client, since,
-    credential_id)
-  select u.domain_id, u.user_id, $3::uuid, $4::uuid, $7::text, now(), $8::uuid
-  from users u join domains d on d.domain_id = u.domain_id
-  where u.domain_id = $1 and d.domain_id = $1 and u.user_id = $2
-    and not u.suspended and not d.suspended and ${FINGERPRINT_SQL} = $6
-    and ${credentialStands('$8')}
-  on conflict (domain_id, user_id) do update
-    set session_id = excluded.session_id, node_id = excluded.node_id, client = excluded.client,
-      since = excluded.since, credential_id = excluded.credential_id, wanted_at = null
-    where s.node_id = any ($5::uuid[])
-  returning 1`,
-}
-
-// A statement of its own after ACQUIRE, so that it sees what the lease has waited for: read in the
-// same one, the counters would be those of before the QUIT that held the row.
-export const COUNTERS: Statement = {
-  name: 'lease-counters',
-  text: `select message_count, octets, next_uid, uid_validity, has_unique_ids
-  from maildrops where domain_id = $1 and user_id = $2`,
+  text: `with entitled as (
+    select from users u join domains d on d.domain_id = u.domain_id
+    where u.domain_id = $1 and d.domain_id = $1 and u.user_id = $2
+      and not u.suspended and not d.suspended and ${FINGERPRINT_SQL} = $6
+      and ($8::uuid is null or exists (
+        select from credentials c
+        where c.domain_id = $1 and c.user_id = $2 and c.credential_id = $8::uuid
+          and ${isUsableSql('$9')}))
+  ), taken as (
+    insert into sessions as s (domain_id, user_id, session_id, node_id, client, since,
+      credential_id)
+    select $1, $2, $3::uuid, $4::uuid, $7::text, now(), $8::uuid from entitled
+    on conflict (domain_id, user_id) do update
+      set session_id = excluded.session_id, node_id = excluded.node_id,
+        client = excluded.client, since = excluded.since,
+        credential_id = excluded.credential_id, wanted_at = null
+      where s.node_id = any ($5::uuid[])
+    returning 1
+  )
+  select exists (select from taken) from entitled`,
 }
 
 export const MAKE_MAILDROPS: Statement = {
@@ -84,15 +96,6 @@ export const MAKE_MAILDROPS: Statement = {
   where u.domain_id = $1 and u.user_id = any ($2::bigint[])
   order by u.user_id
   on conflict (domain_id, user_id) do nothing`,
-}
-
-export const CREDENTIAL_STANDS: Statement = {
-  name: 'lease-credential-stands',
-  text: `select exists (
-    select from users u join domains d on d.domain_id = u.domain_id
-    where u.domain_id = $1 and d.domain_id = $1 and u.user_id = $2
-      and not u.suspended and not d.suspended and ${FINGERPRINT_SQL} = $3
-      and ${credentialStands('$4')})`,
 }
 
 // Says to the node that holds the lease that somebody waits; it looks at its next heartbeat.
@@ -162,31 +165,50 @@ export const COMMITTED: Statement = {
 const HOT_DELETES_MAX = 200
 
 /**
- * Takes the maildrop for a session, in one round trip. `in-use`: another session has it (or a row
- * lock did not go away within 50 ms); `credential-changed`: since it was verified, the credential
- * was changed or the user suspended or removed.
+ * Takes the maildrop for a session and looks the account up, in one round trip. `in-use`: another
+ * session has it (or a row lock did not go away within 50 ms); `credential-changed`: since it was
+ * verified, the credential was changed or the user suspended or removed.
+ * @param question the address; who it is of by now is in `lookup`, whatever the outcome
  * @throws {Failure} after which the row may or may not be there: reconciling removes it
  */
-export async function acquireLease(db: Database, request: LeaseRequest): Promise<LeaseOutcome> {
+export async function acquireLease(
+  db: Database,
+  request: LeaseRequest,
+  question: LoginQuestion,
+): Promise<{ outcome: LeaseOutcome; lookup: LoginLookup }> {
+  // Called for in one tick: sent together, carried out in this order. Two statements, so that the
+  // second sees what the first has waited for: the counters after a QUIT, not before it.
+  const [answered, lookup] = await Promise.all([
+    askForLease(db, request, question.client),
+    lookUpLogin(db, question, true),
+  ])
+  if (answered !== 'acquired') return { outcome: { kind: answered }, lookup }
+  const { domainId, userId } = request
+  // The address is another's by now, or nobody's.
+  if (lookup.account?.userId !== userId || lookup.account.domainId !== domainId) {
+    await releaseLease(db, request)
+    return { outcome: { kind: 'credential-changed' }, lookup }
+  }
+  const counters = lookup.counters ?? (await makeMaildrop(db, request, question))
+  return { outcome: { kind: 'acquired', counters }, lookup }
+}
+
+async function askForLease(
+  db: Database,
+  request: LeaseRequest,
+  address: string | undefined,
+): Promise<LeaseOutcome['kind']> {
   const { domainId, userId, sessionId, nodeId, deadNodeIds, fingerprint, client } = request
   const dead = `{${deadNodeIds.join(',')}}`
-  const credentialId = request.credentialId ?? null
-  const values = [domainId, userId, sessionId, nodeId, dead, fingerprint, client, credentialId]
-  // Called for in one tick: sent together, carried out in this order.
-  const [lease, counters] = await Promise.allSettled([
-    db.hot(ACQUIRE, values),
-    db.hot(COUNTERS, [domainId, userId]),
-  ])
-  if (lease.status === 'rejected') {
-    if (isFailure(lease.reason, 'STORAGE_CONFLICT')) return { kind: 'in-use' }
-    throw lease.reason
-  }
-  if (lease.value.length === 0) return await explainRefusal(db, request)
-  if (counters.status === 'rejected') throw counters.reason
-  const [row] = counters.value
-  return {
-    kind: 'acquired',
-    counters: row ? decodeCounters(row) : await makeMaildrop(db, domainId, userId),
+  const by = [request.credentialId ?? null, address ?? null]
+  const values = [domainId, userId, sessionId, nodeId, dead, fingerprint, client, ...by]
+  try {
+    const [row] = await db.hot(ACQUIRE, values)
+    if (row === undefined) return 'credential-changed'
+    return decodeBoolean(present(row, 0)) ? 'acquired' : 'in-use'
+  } catch (error) {
+    if (isFailure(error, 'STORAGE_CONFLICT')) return 'in-use'
+    throw error
   }
 }
 
@@ -262,30 +284,23 @@ export async function resolveCommit(
   return logged.length === 1 ? 'committed' : 'nothing-deleted'
 }
 
-async function explainRefusal(db: Database, request: LeaseRequest): Promise<LeaseOutcome> {
-  const { domainId, userId, fingerprint, credentialId = null } = request
-  const values = [domainId, userId, fingerprint, credentialId]
-  const [row] = await db.hot(CREDENTIAL_STANDS, values)
-  const stands = row !== undefined && decodeBoolean(present(row, 0))
-  return { kind: stands ? 'in-use' : 'credential-changed' }
-}
-
 /** INSERT INTO users makes no maildrop; the first delivery or login does. */
-async function makeMaildrop(db: Database, domainId: number, userId: number): Promise<Counters> {
+async function makeMaildrop(
+  db: Database,
+  { domainId, userId }: Lease,
+  question: LoginQuestion,
+): Promise<Counters> {
   await db.hotOrBulk(MAKE_MAILDROPS, [domainId, encodeNumbers([userId])])
-  const [row] = await db.hot(COUNTERS, [domainId, userId])
+  const { counters } = await lookUpLogin(db, question, true)
   // Removed in this moment: empty, and the session ends at the next heartbeat.
-  if (row === undefined)
-    return { messageCount: 0, octets: 0, nextUid: 1, uidValidity: 0, hasUniqueIds: false }
-  return decodeCounters(row)
+  return counters ?? NO_MAIL
 }
 
-function decodeCounters(row: RawRow): Counters {
-  return {
-    messageCount: decodeInt4(present(row, 0)),
-    octets: decodeInt8(present(row, 1)),
-    nextUid: decodeInt4(present(row, 2)),
-    uidValidity: decodeInt8(present(row, 3)),
-    hasUniqueIds: decodeBoolean(present(row, 4)),
-  }
+const NO_MAIL: Counters = {
+  messageCount: 0,
+  octets: 0,
+  nextUid: 1,
+  uidValidity: 0,
+  hasUniqueIds: false,
+  snapshot: undefined,
 }

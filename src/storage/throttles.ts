@@ -28,6 +28,7 @@ const PROOFS_MAX = 8
 
 /** Failures by key, faded as of now; a key that is not in it has none. */
 export type ThrottleCounts = ReadonlyMap<string, number>
+const NO_FAILURES: ThrottleCounts = new Map()
 
 export interface ThrottleRow {
   key: string
@@ -54,15 +55,17 @@ export const throttlesSql = (
 
 /** @param field of throttlesSql; null where there is no row */
 export function decodeThrottles(field: Buffer | null | undefined): ThrottleCounts {
-  return new Map(Object.entries(field ? JSON.parse(decodeText(field)) : {}))
+  return field ? new Map(Object.entries(JSON.parse(decodeText(field)))) : NO_FAILURES
 }
 
 /**
- * SQL about the row `k` of known_networks, left joined: whether the user logged in from there
- * lately, and whether that is noted well enough that a login writes nothing.
+ * SQL about the row `u` of users: null if the user did not lately log in from the network that is
+ * in `parameter`; else whether that is noted well enough that a login writes nothing.
  */
-export const IS_KNOWN_NETWORK_SQL = `coalesce(k.seen_at > now() - interval '30 days', false)`
-export const IS_NETWORK_NOTED_SQL = `coalesce(k.seen_at > now() - interval '1 day', false)`
+export const noticeSql = (parameter: string): string => `(
+        select k.seen_at > now() - interval '1 day' from known_networks k
+        where k.domain_id = u.domain_id and k.user_id = u.user_id
+          and k.network = ${parameter}::text and k.seen_at > now() - interval '30 days')`
 
 export const THROTTLES: Statement = {
   name: 'throttles',

@@ -131,6 +131,7 @@ test('a worker that was declared dead goes on under another id, and its log line
   await client.ask('QUIT')
   const [row] = await database.db.kysely.selectFrom('nodes').select('node_id').execute()
   expect(row?.node_id).not.toBe(firstId)
+  await node.record('connection closed', from)
   const later = node.records.slice(from).filter(({ pid }) => pid === dead.pid)
   expect(later.length).toBeGreaterThan(0)
   expect(later.map((record) => record.node)).toEqual(later.map(() => row?.node_id))

@@ -5,6 +5,7 @@
  */
 import { createHash, createHmac, pbkdf2Sync } from 'node:crypto'
 import type {
+  ImportedIds,
   LoginAttempt,
   LoginRefusal,
   Pop3Action,
@@ -196,7 +197,7 @@ export class MemoryConnection implements DialogConnection {
         return this.#list()
       case 'unique-ids':
         return this.#faultOf('unique-ids') === undefined
-          ? { kind: 'unique-ids', uniqueIds: this.#uniqueIds() }
+          ? { kind: 'unique-ids', ...this.#uniqueIds(action.firstUid, action.lastUid) }
           : { kind: 'unavailable', reason: 'temporary' }
       case 'retrieve':
         return this.#retrieve(action)
@@ -227,7 +228,7 @@ export class MemoryConnection implements DialogConnection {
       messageCount: messages.length,
       octets: messages.reduce((sum, { content }) => sum + content.length, 0),
       uidPrefix: '1763850000.',
-      hasUniqueIds: this.#uniqueIds().size > 0,
+      hasUniqueIds: messages.some(({ uniqueId }) => uniqueId !== undefined),
       policy: ownPolicy ?? policy,
       serverSignature: attempt.mechanism === 'scram' ? this.#scram(attempt).signature : undefined,
     }
@@ -273,13 +274,15 @@ export class MemoryConnection implements DialogConnection {
     }
   }
 
-  #uniqueIds(): Map<number, string> {
-    const { messages } = this.#fixtures
-    return new Map(
-      messages.flatMap(({ uniqueId }, index) =>
-        uniqueId === undefined ? [] : [[FIRST_UID + index, uniqueId] as const],
-      ),
-    )
+  #uniqueIds(firstUid: number, lastUid: number): ImportedIds {
+    const found = this.#fixtures.messages.flatMap(({ uniqueId }, index) => {
+      const uid = FIRST_UID + index
+      return uniqueId === undefined || uid < firstUid || uid > lastUid ? [] : [{ uid, uniqueId }]
+    })
+    return {
+      uids: Int32Array.from(found, ({ uid }) => uid),
+      uniqueIds: found.map(({ uniqueId }) => uniqueId),
+    }
   }
 
   #retrieve(action: Extract<Asked, { kind: 'retrieve' }>): Pop3Outcome {

@@ -27,6 +27,8 @@ export interface NodeProcessOptions {
   gid?: number
   /** Directory of the clone; default: this project. */
   clone?: string
+  /** Options of node itself; its workers have them too. */
+  nodeOptions?: readonly string[]
 }
 
 export interface Ending {
@@ -45,7 +47,7 @@ export class NodeProcess {
   constructor(options: NodeProcessOptions) {
     const main = join(options.clone ?? PROJECT, 'dist', 'main.js')
     if (!existsSync(main)) throw new Error(`${main} is missing: npm run build`)
-    this.child = spawn(process.execPath, [main, 'serve'], {
+    this.child = spawn(process.execPath, [...(options.nodeOptions ?? []), main, 'serve'], {
       cwd: options.cwd ?? '/',
       env: {
         PATH: process.env.PATH ?? '',

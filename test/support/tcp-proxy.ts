@@ -11,9 +11,9 @@ export class TcpProxy {
   #isRefusing = false
   #isSilent = false
   /** Called with each chunk that the server answers; what it returns is passed on instead. */
-  onAnswer: ((chunk: Buffer) => Buffer) | undefined
+  onAnswer: ((chunk: Buffer, connection: object) => Buffer) | undefined
   /** Called with each chunk that goes to the server, before it is passed on. */
-  onRequest: ((chunk: Buffer, cut: () => void) => void) | undefined
+  onRequest: ((chunk: Buffer, cut: () => void, connection: object) => void) | undefined
 
   private constructor(targetPort: number) {
     this.#targetPort = targetPort
@@ -73,13 +73,14 @@ export class TcpProxy {
     }
     client.on('data', (chunk: Buffer) => {
       target.write(chunk)
-      this.onRequest?.(chunk, () => {
+      const cutClient = () => {
         client.destroy()
         this.#pairs.delete(pair)
-      })
+      }
+      this.onRequest?.(chunk, cutClient, pair)
     })
     target.on('data', (chunk: Buffer) => {
-      if (!this.#isSilent) client.write(this.onAnswer?.(chunk) ?? chunk)
+      if (!this.#isSilent) client.write(this.onAnswer?.(chunk, pair) ?? chunk)
     })
     for (const socket of [client, target]) socket.on('error', cut).on('close', cut)
   }

@@ -5,12 +5,12 @@
  * added to a message: it is stored as it lies in the file, with CRLF line ends. Which formats there
  * are is the caller's business; here messages are items that can be opened.
  */
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { Failure, isFailure } from '../../base/failure.ts'
 import { Ingest } from '../../mail/delivery/ingest.ts'
 import { LineEnds } from '../../mail/delivery/line-ends.ts'
 import { type Recipient, selectRecipient } from '../../storage/accounts.ts'
-import { CHUNK_OCTETS } from '../../storage/bodies.ts'
+import { CHUNK_OCTETS, newBodyId } from '../../storage/bodies.ts'
 import { type DeliveryStatus, deliver } from '../../storage/deliveries.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { existsImported } from '../../storage/tenants/imported.ts'
@@ -118,7 +118,7 @@ class ImportRun {
     const copy = (this.#copies.get(key) ?? 0) + 1
     this.#copies.set(key, copy)
     if (measured.content !== undefined)
-      return this.#deliver(item, measured, copy, randomUUID(), measured.content)
+      return this.#deliver(item, measured, copy, newBodyId(), measured.content)
     return this.#takeLarge(item, measured, copy)
   }
 

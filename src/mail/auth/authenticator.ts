@@ -15,7 +15,13 @@ import type { Log } from '../../base/log.ts'
 import type { Secret } from '../../base/secret.ts'
 import type { LoginAttempt } from '../../protocol/pop3/actions.ts'
 import type { ScramSalt } from '../../protocol/sasl/mechanism.ts'
-import { type LoginAccount, type LoginLookup, lookUpLogin } from '../../storage/accounts.ts'
+import {
+  type LoginAccount,
+  type LoginLookup,
+  type LoginQuestion,
+  lookUpLogin,
+} from '../../storage/accounts.ts'
+import { type Entitlement, entitlementOf, isSame } from '../../storage/leases.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { recordCredentialUse } from '../../storage/tenants/credentials.ts'
 import { selectDomain } from '../../storage/tenants/domains.ts'
@@ -24,12 +30,12 @@ import { type LoginName, parseLoginName } from './login-name.ts'
 import { addressOf, type LoginPeer } from './login-peer.ts'
 import { PasswordCheck } from './password-check.ts'
 import { ApopJudge } from './proofs/apop.ts'
-import { findAppPassword } from './proofs/app-password.ts'
 import { type CertificateVerdict, findCertificateOwner } from './proofs/external.ts'
 import { type Judgement, type LoginReason, unknownUser } from './proofs/judgement.ts'
 import { ScramJudge } from './proofs/scram.ts'
 import { sourceOf } from './source.ts'
 import { type Claimant, type Throttle, type ThrottleVerdict, throttleKeys } from './throttle.ts'
+import type { Recollection } from './verified-cache.ts'
 
 export interface AuthenticatorOptions {
   db: Database
@@ -58,6 +64,17 @@ export type LoginVerdict =
   | { kind: 'refused'; reason: 'bad-credentials' | 'suspended' | 'throttled' }
 
 /**
+ * Where accounts are looked up. Who has just typed a password that was verified lately is expected
+ * to be let in: for them the maildrop may be opened in the same round trip.
+ */
+export interface LoginDesk {
+  /** @param expected undefined: nothing is opened */
+  lookUp(question: LoginQuestion, expected: Entitlement | undefined): Promise<LoginLookup>
+  /** Who was expected is not let in, or not at once: what was opened is given back. */
+  giveBack(): Promise<void>
+}
+
+/**
  * Longer than the dearest old hash that is taken takes, on most machines: so that one cannot be
  * told from an unknown user by its time.
  */
@@ -82,17 +99,25 @@ interface Visit {
   certificate: CertificateVerdict | undefined
   /** Undefined: what was typed cannot be an address, or a token or certificate says who. */
   name: LoginName | undefined
+  /** Of a password and a name that can be an address. */
+  recollection: Recollection | undefined
   account: LoginAccount | undefined
 }
 
 export class Authenticator {
   readonly #options: AuthenticatorOptions
+  /** Opens nothing. */
+  readonly #ownDesk: LoginDesk
   readonly #passwords: PasswordCheck
   readonly #apop: ApopJudge
   readonly #scram: ScramJudge
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options
+    this.#ownDesk = {
+      lookUp: (question) => lookUpLogin(options.db, question),
+      giveBack: async () => {},
+    }
     this.#passwords = new PasswordCheck(options.db, options.log)
     this.#apop = new ApopJudge(options.keyring)
     this.#scram = new ScramJudge(options)
@@ -100,23 +125,32 @@ export class Authenticator {
 
   /**
    * @param signal aborted when the peer has gone: then nothing more is spent on it
+   * @param desk what it opened for who is refused, or has to wait, has been given back when that
+   *   is known
    * @throws {Failure} temporary: AUTH_OVERLOADED, a storage failure, or a token's provider is away
    */
   async verify(
     attempt: LoginAttempt,
     peer: LoginPeer,
     signal?: AbortSignal,
+    desk = this.#ownDesk,
   ): Promise<LoginVerdict> {
     const began = performance.now()
     const certificate = await this.#findCertificate(attempt, peer)
     const name = certificate?.name ?? this.#parse(attempt.name, peer)
-    const { account, throttles } = await this.#lookUp(name, peer)
-    const visit: Visit = { attempt, peer, signal, certificate, name, account }
+    const recollection =
+      name && attempt.mechanism === 'password'
+        ? this.#passwords.recall(name, attempt.password)
+        : undefined
+    const expected = recollection?.verified?.entitlement
+    const { account, throttles } = await this.#lookUp(name, peer, desk, expected)
     const who: Claimant = { client: peer.client, name, account }
-    const leave = this.#options.throttle?.judge(who, throttles) ?? { kind: 'go', delayMs: 0 }
+    const leave = this.#options.throttle?.judge(who, throttles) ?? GO_AT_ONCE
+    if (expected !== undefined && !isAsExpected(expected, account, leave)) await desk.giveBack()
     const over = this.#options.throttle?.enter(who)
     try {
-      return await this.#decide(visit, who, leave, began)
+      const visit: Visit = { attempt, peer, signal, certificate, name, recollection, account }
+      return await this.#decide(visit, who, leave, began, desk)
     } finally {
       over?.()
     }
@@ -127,6 +161,7 @@ export class Authenticator {
     who: Claimant,
     leave: ThrottleVerdict,
     began: number,
+    desk: LoginDesk,
   ): Promise<LoginVerdict> {
     const { throttle, failureDelayMs = FAILURE_DELAY_MS } = this.#options
     const { attempt, peer, signal, account } = visit
@@ -137,8 +172,12 @@ export class Authenticator {
       leave.kind === 'refuse' ? { reason: 'throttled', account } : await this.#judge(visit)
     this.#record(visit, judgement)
     const verdict = verdictOf(judgement)
-    if (verdict.kind === 'accepted') this.#follow(visit, verdict.account, judgement)
-    if (verdict.kind === 'accepted' || verdict.reason === 'suspended') return verdict
+    if (verdict.kind === 'accepted') {
+      this.#follow(visit, verdict.account, judgement)
+      return verdict
+    }
+    await desk.giveBack()
+    if (verdict.reason === 'suspended') return verdict
     if (leave.kind === 'go') await throttle?.recordFailure(who, proofOf(attempt, peer))
     await waitUntil(began + delayMs + failureDelayMs, signal)
     return verdict
@@ -151,7 +190,7 @@ export class Authenticator {
    */
   async scramSalt(name: string, peer: LoginPeer): Promise<ScramSalt> {
     const parsed = this.#parse(name, peer)
-    const { account } = await this.#lookUp(parsed, peer)
+    const { account } = await this.#lookUp(parsed, peer, this.#ownDesk)
     return await this.#scram.salt(name, parsed, account)
   }
 
@@ -160,21 +199,26 @@ export class Authenticator {
   }
 
   /** What cannot be an address is nobody's: that tells nothing new. */
-  async #lookUp(name: LoginName | undefined, peer: LoginPeer): Promise<LoginLookup> {
-    const { db, throttle } = this.#options
-    const { client } = peer
+  async #lookUp(
+    name: LoginName | undefined,
+    { client }: LoginPeer,
+    desk: LoginDesk,
+    expected?: Entitlement,
+  ): Promise<Pick<LoginLookup, 'account' | 'throttles'>> {
+    const { throttle } = this.#options
     if (name === undefined)
       return {
         account: undefined,
         throttles: (await throttle?.read({ client, name })) ?? new Map(),
       }
-    return lookUpLogin(db, {
+    const question = {
       domainName: name.domainName,
       localPart: name.localPart,
-      client: addressOf(peer),
+      client: addressOf(client),
       network: sourceOf(client),
       throttleKeys: throttleKeys(client, name),
-    })
+    }
+    return desk.lookUp(question, expected)
   }
 
   async #findCertificate(
@@ -202,11 +246,10 @@ export class Authenticator {
   }
 
   async #judgePassword(visit: Visit, password: Secret): Promise<Judgement> {
-    const { name, account, peer, signal } = visit
+    const { name, recollection, account, peer, signal } = visit
     const asker = { source: sourceOf(peer.client), domain: name?.domainName ?? '', signal }
-    const appPassword = findAppPassword(account?.appPasswords ?? [], password)
-    if (appPassword !== undefined) return { reason: 'verified', account, credential: appPassword }
-    if (account !== undefined) return this.#passwords.judge(account, password, asker)
+    if (account !== undefined && recollection !== undefined)
+      return this.#passwords.judge(account, password, recollection, asker)
     await this.#passwords.spend(password, asker)
     return unknownUser(name)
   }
@@ -225,7 +268,7 @@ export class Authenticator {
       return { reason: vouched?.reason ?? 'no OAuth provider', account }
     const owner = parseLoginName(vouched.address, '')
     if (name === undefined) {
-      const found = await this.#lookUp(owner, peer)
+      const found = await this.#lookUp(owner, peer, this.#ownDesk)
       return found.account ? { reason: 'verified', account: found.account } : unknownUser(owner)
     }
     if (owner?.address.toLowerCase() !== name.address.toLowerCase())
@@ -234,10 +277,14 @@ export class Authenticator {
   }
 
   /** What a success brings with it; nobody waits for it. */
-  #follow({ attempt, peer, name }: Visit, account: LoginAccount, { credential }: Judgement): void {
+  #follow(
+    { attempt, peer, name }: Visit,
+    account: LoginAccount,
+    { credential, isRecalled }: Judgement,
+  ): void {
     const { db, log, throttle } = this.#options
     void throttle?.recordSuccess({ client: peer.client, name, account }, account)
-    if (attempt.mechanism === 'password' && credential === undefined)
+    if (attempt.mechanism === 'password' && credential === undefined && !isRecalled)
       void this.#scram.remember(account, attempt.password)
     if (credential === undefined || credential.isUseRecorded) return
     const { domainId, userId } = account
@@ -278,9 +325,22 @@ export class Authenticator {
       reason: shown,
     }
     if (OPERATOR_REASONS.has(shown)) log.warn(fields, 'login refused')
-    // Not yet a login: another session may have the maildrop.
-    else log.info(fields, shown === 'verified' ? 'credential verified' : 'login refused')
+    // Told by what follows: the login, or that another session has the maildrop.
+    else if (shown === 'verified') log.debug(fields, 'credential verified')
+    else log.info(fields, 'login refused')
   }
+}
+
+const GO_AT_ONCE: ThrottleVerdict = { kind: 'go', delayMs: 0 }
+
+/** Whether the account is as it was when this password was verified, and nothing holds it up. */
+function isAsExpected(
+  expected: Entitlement,
+  account: LoginAccount | undefined,
+  leave: ThrottleVerdict,
+): boolean {
+  if (account === undefined || leave.kind === 'refuse' || leave.delayMs > 0) return false
+  return isSame(expected, entitlementOf(account, expected.credentialId))
 }
 
 /** @param reason as judged: who is told nothing of it needs no finer one */

@@ -16,7 +16,7 @@ export interface LoginPeer {
 }
 
 /** @returns the peer's address as PostgreSQL's inet reads it; undefined: it has none */
-export function addressOf({ client }: LoginPeer): string | undefined {
+export function addressOf(client: string): string | undefined {
   const address = client.replace(/%.*$/, '')
   return isIP(address) === 0 ? undefined : address
 }

@@ -3,22 +3,26 @@
  * one turn in the queue and at least as long as one argon2 verification of today's parameters: a
  * dummy one runs beside any other hash. What takes longer than that is hidden by the delay of every
  * refusal, and when a right password comes it is hashed anew on the spot. Only a password that was
- * verified lately costs nothing (verified-cache.ts).
+ * verified lately costs nothing (verified-cache.ts), nor does an app password.
  */
 import { Failure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'
 import type { Secret } from '../../base/secret.ts'
 import { passwordForms } from '../../protocol/sasl/text.ts'
 import {
+  type AppPassword,
   type LoginAccount,
   selectLoginAccount,
   updatePasswordHash,
 } from '../../storage/accounts.ts'
+import { entitlementOf, isSame } from '../../storage/leases.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { hashPassword, isCurrentArgon2, makeDummyHash, verifyArgon2 } from './argon2.ts'
 import type { Asker } from './hash-queue.ts'
+import type { LoginName } from './login-name.ts'
+import { findAppPassword } from './proofs/app-password.ts'
 import { isWholePassword, verifyStored } from './schemes/scheme.ts'
-import { VerifiedCache } from './verified-cache.ts'
+import { isVerifiedAgainst, type Recollection, VerifiedCache } from './verified-cache.ts'
 
 export type PasswordReason =
   | 'verified'
@@ -34,6 +38,10 @@ export interface PasswordJudgement {
   reason: PasswordReason
   /** As it is stored now: with the fingerprint of the new hash if there is one. */
   account: LoginAccount
+  /** The app password that it is. */
+  credential?: AppPassword
+  /** It was verified before, and by nothing dear now. */
+  isRecalled?: boolean
 }
 
 export class PasswordCheck {
@@ -47,25 +55,55 @@ export class PasswordCheck {
     this.#log = log
   }
 
+  /** Whether this password was right lately, before anything is known of the account. */
+  recall({ address }: LoginName, sent: Secret): Recollection {
+    return this.#verified.recall(address.toLowerCase(), sent)
+  }
+
   /** The cost of `judge`, for a user who is not there. @throws {Failure} AUTH_OVERLOADED */
   async spend(sent: Secret, asker: Asker): Promise<void> {
     for (const password of passwordForms(sent)) await this.#spendOne(password, asker)
   }
 
-  /** @throws {Failure} AUTH_OVERLOADED, or a storage failure */
-  async judge(account: LoginAccount, sent: Secret, asker: Asker): Promise<PasswordJudgement> {
+  /**
+   * @param recollection of the name by which `account` was found, and of what was sent
+   * @throws {Failure} AUTH_OVERLOADED, or a storage failure
+   */
+  async judge(
+    account: LoginAccount,
+    sent: Secret,
+    recollection: Recollection,
+    asker: Asker,
+  ): Promise<PasswordJudgement> {
+    const judgement = await this.#find(account, sent, recollection, asker)
+    if (judgement.reason === 'verified') this.#remember(recollection, judgement)
+    return judgement
+  }
+
+  async #find(
+    account: LoginAccount,
+    sent: Secret,
+    recollection: Recollection,
+    asker: Asker,
+  ): Promise<PasswordJudgement> {
+    const credential = findAppPassword(account.appPasswords, sent)
+    if (credential !== undefined) return { reason: 'verified', account, credential }
     const { passwordHash, isMainPasswordAllowed } = account
-    const isFresh = passwordHash !== undefined && this.#verified.has(account, passwordHash, sent)
-    if (isFresh && isMainPasswordAllowed) return { reason: 'verified', account }
+    const isRecalled = passwordHash !== undefined && isVerifiedAgainst(recollection, passwordHash)
+    if (isRecalled && isMainPasswordAllowed) return { reason: 'verified', account, isRecalled }
     let judgement: PasswordJudgement = { reason: 'wrong password', account }
     for (const password of passwordForms(sent)) {
       judgement = await this.#judgeForm(account, password, asker)
       if (RIGHT.has(judgement.reason)) break
     }
-    const verifiedHash = judgement.account.passwordHash
-    if (judgement.reason === 'verified' && verifiedHash !== undefined)
-      this.#verified.add(account, verifiedHash, sent)
     return judgement
+  }
+
+  #remember(recollection: Recollection, { account, credential }: PasswordJudgement): void {
+    const entitlement = entitlementOf(account, credential?.credentialId)
+    const known = recollection.verified?.entitlement
+    if (known !== undefined && isSame(known, entitlement)) return
+    this.#verified.add(recollection, entitlement, credential ? undefined : account.passwordHash)
   }
 
   async #judgeForm(

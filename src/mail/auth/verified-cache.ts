@@ -1,38 +1,60 @@
 /**
- * Passwords that were verified lately, so that a client that polls costs no argon2. An entry is a
- * keyed digest of whose password it is, the hash that it was verified against and the password
- * itself: the key is random and of this process, and neither hash nor password can be read from it.
- * The stored hash is read at every login and is part of the digest, so a changed password finds
- * nothing here. Only successes are kept.
+ * Passwords that were verified lately, so that a client that polls costs no argon2 and one round
+ * trip. An entry is found by a keyed digest of address and password (the key is random and of this
+ * process), so that it tells whom to expect before the account is read; it holds a digest of the
+ * stored hash that the password was verified against. Neither password nor hash can be read from
+ * it. It only saves work: the account is read at every login, and judged as it is then. Only
+ * successes are kept.
  */
-import { createHmac, randomBytes } from 'node:crypto'
+import { createHmac, hash, randomBytes } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import type { Secret } from '../../base/secret.ts'
-import type { LoginAccount } from '../../storage/accounts.ts'
+import type { Entitlement } from '../../storage/leases.ts'
 
-/** LIMIT: some 10 MB. */
+/** LIMIT: some 20 MB. */
 const ENTRIES_MAX = 50_000
 const LIFE_MS = 3_600_000
 
-type Owner = Pick<LoginAccount, 'domainId' | 'userId'>
+interface Verified {
+  entitlement: Entitlement
+  /** of the stored hash; undefined: an app password, which costs nothing to verify */
+  digest: string | undefined
+}
+
+/** What is remembered of one address and password. */
+export interface Recollection {
+  key: string
+  verified: Verified | undefined
+}
 
 export class VerifiedCache {
   readonly #key = randomBytes(32)
-  readonly #entries = new LRUCache<string, true>({ max: ENTRIES_MAX, ttl: LIFE_MS })
+  /** An entry that is replaced lives no longer: used or not, it is verified anew after an hour. */
+  readonly #entries = new LRUCache<string, Verified>({
+    max: ENTRIES_MAX,
+    ttl: LIFE_MS,
+    noUpdateTTL: true,
+  })
 
-  has(owner: Owner, storedHash: string, password: Secret): boolean {
-    return this.#entries.has(this.#digest(owner, storedHash, password))
-  }
-
-  add(owner: Owner, storedHash: string, password: Secret): void {
-    this.#entries.set(this.#digest(owner, storedHash, password), true)
-  }
-
-  /** No part can run into the next: ids are digits, a stored hash has no NUL, the rest is last. */
-  #digest({ domainId, userId }: Owner, storedHash: string, password: Secret): string {
-    return createHmac('sha256', this.#key)
-      .update(`${domainId}\0${userId}\0${storedHash}\0`)
+  /** @param address in the form in which two spellings of it are one */
+  recall(address: string, password: Secret): Recollection {
+    const key = createHmac('sha256', this.#key)
+      .update(`${address}\0`) // no address holds it
       .update(password.reveal())
       .digest('base64')
+    return { key, verified: this.#entries.get(key) }
+  }
+
+  /** @param storedHash undefined: an app password was verified */
+  add({ key }: Recollection, entitlement: Entitlement, storedHash: string | undefined): void {
+    const digest = storedHash === undefined ? undefined : digestOf(storedHash)
+    this.#entries.set(key, { entitlement, digest })
   }
 }
+
+/** Whether this is the hash against which the password was verified. */
+export function isVerifiedAgainst({ verified }: Recollection, storedHash: string): boolean {
+  return verified?.digest !== undefined && verified.digest === digestOf(storedHash)
+}
+
+const digestOf = (storedHash: string): string => hash('sha256', storedHash, 'base64')

@@ -5,8 +5,7 @@
  */
 import { assert } from '../../base/assert.ts'
 import type { Recipient } from '../../storage/accounts.ts'
-import { deliver } from '../../storage/deliveries.ts'
-import type { Database } from '../../storage/postgres/database.ts'
+import type { DeliveryQueue } from './delivery-queue.ts'
 import type { IngestedMessage } from './ingest.ts'
 
 /** A recipient and what stands before the body in this copy. */
@@ -23,14 +22,14 @@ export type CopyResult =
 
 /** @returns one result for each of `copies`, in their order; 'delivered' means committed */
 export async function deliverMessage(
-  db: Database,
+  queue: DeliveryQueue,
   message: IngestedMessage,
   copies: readonly AddressedCopy[],
 ): Promise<CopyResult[]> {
   const results = new Map<AddressedCopy, CopyResult>()
   for (const domainId of new Set(copies.map((copy) => copy.recipient.domainId))) {
     const domainCopies = copies.filter((copy) => copy.recipient.domainId === domainId)
-    const outcome = await deliverInDomain(db, message, domainId, domainCopies)
+    const outcome = await deliverInDomain(queue, message, domainId, domainCopies)
     for (const copy of domainCopies) results.set(copy, outcome(copy.recipient.userId))
   }
   return copies.map((copy) => {
@@ -41,7 +40,7 @@ export async function deliverMessage(
 }
 
 async function deliverInDomain(
-  db: Database,
+  queue: DeliveryQueue,
   message: IngestedMessage,
   domainId: number,
   copies: readonly AddressedCopy[],
@@ -52,7 +51,7 @@ async function deliverInDomain(
   for (const { recipient, prefix } of copies)
     if (!prefixes.has(recipient.userId)) prefixes.set(recipient.userId, prefix)
   try {
-    const statuses = await deliver(db, {
+    const statuses = await queue.deliver({
       domainId,
       bodyId,
       bodyOctets: message.octets,

@@ -6,10 +6,9 @@
  * memory and written by the delivering statement. Nothing is visible before that statement; an
  * aborted message leaves at most bodies that no row names, which the sweep removes.
  */
-import { randomUUID } from 'node:crypto'
 import { assert } from '../../base/assert.ts'
 import { Failure } from '../../base/failure.ts'
-import { CHUNK_OCTETS, insertBody, insertChunk } from '../../storage/bodies.ts'
+import { CHUNK_OCTETS, insertBody, insertChunk, newBodyId } from '../../storage/bodies.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { LineEnds } from './line-ends.ts'
 
@@ -45,7 +44,7 @@ export class Ingest {
   constructor(db: Database, options: IngestOptions) {
     this.#db = db
     this.#maxOctets = options.maxOctets
-    this.#bodyIds = new Map([...new Set(options.domainIds)].map((id) => [id, randomUUID()]))
+    this.#bodyIds = new Map([...new Set(options.domainIds)].map((id) => [id, newBodyId()]))
   }
 
   /**

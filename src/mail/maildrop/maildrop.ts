@@ -9,11 +9,12 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { assert } from '../../base/assert.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'
-import type { LoginAccount } from '../../storage/accounts.ts'
+import type { Counters, LoginAccount, LoginLookup, LoginQuestion } from '../../storage/accounts.ts'
 import {
   acquireLease,
-  type Counters,
   commitDeletes,
+  type Entitlement,
+  entitlementOf,
   type Lease,
   noteLogin,
   releaseLease,
@@ -21,20 +22,16 @@ import {
   wantLease,
 } from '../../storage/leases.ts'
 import {
-  type PackedUniqueIds,
+  type ImportedIds,
+  type Snapshot,
   type StoredMessage,
   selectSnapshot,
   selectUniqueIds,
 } from '../../storage/messages.ts'
 import type { Database } from '../../storage/postgres/database.ts'
+import { addressOf } from '../auth/login-peer.ts'
 import type { LeaseKeeper } from './lease-keeper.ts'
 import { MessageReader, type ReadAheadBudget } from './reader.ts'
-
-/** Ascending by uid: index i of both arrays is message number i + 1. 8 octets a message. */
-export interface Snapshot {
-  uids: Int32Array
-  octets: Int32Array
-}
 
 export interface MaildropContext {
   db: Database
@@ -83,68 +80,108 @@ export interface MaildropOwner {
   end(): void
 }
 
+/** A lease that was asked for once, and the account as it was looked up right after. */
+export type LeaseAttempt = { entitlement: Entitlement; lookup: LoginLookup } & (
+  | { kind: 'acquired'; maildrop: Maildrop }
+  | { kind: 'in-use' | 'credential-changed' }
+)
+
+/**
+ * One round trip. What it acquires is handed to `openMaildrop`, or closed.
+ * @param client address of the peer, for the operator's session list
+ * @throws {Failure} temporary, if the database is away or this node's own heartbeat is overdue
+ */
+export async function attemptLease(
+  context: MaildropContext,
+  entitlement: Entitlement,
+  question: LoginQuestion,
+  client: string,
+): Promise<LeaseAttempt> {
+  const { db, keeper } = context
+  if (!keeper.isTrusted()) throw new Failure('LEASE_LOST', 'this node has no valid heartbeat')
+  const { nodeId, deadNodeIds } = keeper
+  const request = { ...entitlement, sessionId: randomUUID(), nodeId, deadNodeIds, client }
+  const { domainId, userId, sessionId } = request
+  keeper.expect(sessionId)
+  let isAcquired = false
+  try {
+    const { outcome, lookup } = await acquireLease(db, request, question)
+    isAcquired = outcome.kind === 'acquired'
+    if (outcome.kind !== 'acquired') return { kind: outcome.kind, entitlement, lookup }
+    const maildrop = new Maildrop(context, { domainId, userId, sessionId }, outcome.counters)
+    return { kind: outcome.kind, maildrop, entitlement, lookup }
+  } finally {
+    if (!isAcquired) keeper.forget(sessionId)
+  }
+}
+
 /**
  * Waits for a maildrop that is open elsewhere as its domain's second_login says.
+ * @param first was made for this account while it was looked up; undefined: to be made now
  * @throws {Failure} temporary, if the database is away or this node's own heartbeat is overdue
  */
 export async function openMaildrop(
   context: MaildropContext,
   account: LoginAccount,
   owner: MaildropOwner,
+  first?: LeaseAttempt,
 ): Promise<OpenResult> {
   const { secondLogin, domainId, userId } = account
   const deadline = performance.now() + WAIT_MS[secondLogin]
-  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS)) {
-    const result = await tryToOpen(context, account, owner)
+  let attempt = first ?? (await attemptAgain(context, account, owner))
+  for (let pauseMs = FIRST_PAUSE_MS; attempt.kind === 'in-use'; pauseMs *= 2) {
     const leftMs = deadline - performance.now()
-    if (result.kind !== 'in-use' || leftMs <= 0 || owner.signal?.aborted) return result
+    if (leftMs <= 0 || owner.signal?.aborted) break
     if (secondLogin === 'take-over') await wantLease(context.db, domainId, userId)
-    await pause(Math.min(pauseMs, leftMs), owner.signal)
-    if (owner.signal?.aborted) return result
+    await pause(Math.min(pauseMs, PAUSE_MAX_MS, leftMs), owner.signal)
+    if (owner.signal?.aborted) break
+    attempt = await attemptAgain(context, account, owner)
   }
+  if (attempt.kind !== 'acquired') return { kind: attempt.kind }
+  return await begin(context, account, attempt, owner)
 }
 
-async function tryToOpen(
+/** What the throttle knows was asked before. */
+function attemptAgain(
   context: MaildropContext,
   account: LoginAccount,
+  { client, credentialId }: MaildropOwner,
+): Promise<LeaseAttempt> {
+  const { domainName, localPart } = account
+  const where = { client: addressOf(client), network: '', throttleKeys: [] }
+  const entitlement = entitlementOf(account, credentialId)
+  return attemptLease(context, entitlement, { domainName, localPart, ...where }, client)
+}
+
+async function begin(
+  { db, keeper }: MaildropContext,
+  account: LoginAccount,
+  { maildrop, entitlement }: Extract<LeaseAttempt, { kind: 'acquired' }>,
   owner: MaildropOwner,
 ): Promise<OpenResult> {
-  const { db, keeper } = context
-  if (!keeper.isTrusted()) throw new Failure('LEASE_LOST', 'this node has no valid heartbeat')
-  const { domainId, userId, fingerprint } = account
-  const { client, credentialId } = owner
-  const lease: Lease = { domainId, userId, sessionId: randomUUID() }
-  keeper.expect(lease.sessionId)
+  const { lease } = maildrop
   try {
-    const { nodeId, deadNodeIds } = keeper
-    const request = { ...lease, nodeId, deadNodeIds, fingerprint, credentialId, client }
-    const result = await acquireLease(db, request)
-    if (result.kind !== 'acquired') {
-      keeper.forget(lease.sessionId)
-      return result
-    }
-    const maildrop = new Maildrop(context, lease, result.counters)
     if (await isTooSoon(db, account)) {
       await maildrop.close()
       return { kind: 'login-delay' }
     }
-    keeper.track({
-      lease,
-      fingerprint,
-      idleMs: () => owner.idleMs(),
-      end: (reason) => {
-        owner.end()
-        // Before the peer has closed, which may be gone without a word: somebody waits.
-        if (reason === 'wanted') void maildrop.close()
-      },
-    })
-    if (keeper.isTrusted()) return { kind: 'opened', maildrop }
-    await maildrop.close()
-    throw new Failure('LEASE_LOST', 'the heartbeat became overdue while the lease was taken')
   } catch (error) {
     keeper.forget(lease.sessionId)
     throw error
   }
+  keeper.track({
+    lease,
+    fingerprint: entitlement.fingerprint,
+    idleMs: () => owner.idleMs(),
+    end: (reason) => {
+      owner.end()
+      // Before the peer has closed, which may be gone without a word: somebody waits.
+      if (reason === 'wanted') void maildrop.close()
+    },
+  })
+  if (keeper.isTrusted()) return { kind: 'opened', maildrop }
+  await maildrop.close()
+  throw new Failure('LEASE_LOST', 'the heartbeat became overdue while the lease was taken')
 }
 
 /** Asked only of users who have a LOGIN-DELAY, and only when they hold the lease. */
@@ -171,6 +208,7 @@ export class Maildrop {
     this.#context = context
     this.lease = lease
     this.counters = counters
+    this.#snapshot = counters.snapshot
     this.#reader = new MessageReader(context.db, lease, context.budget)
   }
 
@@ -182,14 +220,14 @@ export class Maildrop {
   /** The list as of the login: bounded by the next uid read then, so later mail stays invisible. */
   async list(): Promise<Snapshot> {
     const { domainId, userId } = this.lease
-    const { nextUid } = this.counters
-    this.#snapshot ??= await selectSnapshot(this.#context.db, domainId, userId, nextUid)
+    this.#snapshot ??= await selectSnapshot(this.#context.db, domainId, userId, this.counters)
     return this.#snapshot
   }
 
-  uniqueIds(): Promise<PackedUniqueIds> {
+  /** The imported ones of the listed messages from one uid to another. */
+  uniqueIds(firstUid: number, lastUid: number): Promise<ImportedIds> {
     const { domainId, userId } = this.lease
-    return selectUniqueIds(this.#context.db, domainId, userId, this.counters.nextUid)
+    return selectUniqueIds(this.#context.db, domainId, userId, firstUid, lastUid)
   }
 
   /** A listed message that was read ahead, whole in memory; undefined: `read` it. */

@@ -1,7 +1,8 @@
 /**
  * Reads messages of one open maildrop, a few ahead: clients fetch 1, 2, 3, … (some backwards), so a
- * miss fetches the next small messages in the same statement. Large ones come chunk by chunk, one
- * query a chunk, and nothing (no transaction, no pool connection) is held while the peer is slow.
+ * miss fetches the next small messages in the same statement, and when half of them are taken the
+ * next ones are fetched meanwhile. Large ones come chunk by chunk, one query a chunk, and nothing
+ * (no transaction, no pool connection) is held while the peer is slow.
  *
  * What is read ahead is bounded by octets, for the maildrop and for the worker as a whole. A
  * message leaves the window when it is read.
@@ -10,12 +11,13 @@ import { assert } from '../../base/assert.ts'
 import { Failure } from '../../base/failure.ts'
 import { CHUNK_OCTETS, selectChunk } from '../../storage/bodies.ts'
 import type { Lease } from '../../storage/leases.ts'
-import { type StoredMessage, selectMessages } from '../../storage/messages.ts'
+import { type Snapshot, type StoredMessage, selectMessages } from '../../storage/messages.ts'
 import type { Database } from '../../storage/postgres/database.ts'
-import type { Snapshot } from './maildrop.ts'
 
-/** LIMIT: one maildrop's window; 50 messages of 10 KB, the size that was measured best. */
+/** LIMIT: of one statement; 50 messages of 10 KB, the size that was measured best. */
 const WINDOW_OCTETS = 524_288
+/** LIMIT: one maildrop's window, with what is on its way into it. */
+const HELD_MAX_OCTETS = 1.5 * WINDOW_OCTETS
 /**
  * The first miss may be a client that wants one message only; the next is a client that goes on.
  */
@@ -31,9 +33,9 @@ export class ReadAheadBudget {
     this.#octetsMax = octetsMax
   }
 
-  /** How much one maildrop may read ahead now. */
+  /** How much may be read ahead now. */
   get available(): number {
-    return Math.max(0, Math.min(WINDOW_OCTETS, this.#octetsMax - this.#octets))
+    return Math.max(0, this.#octetsMax - this.#octets)
   }
 
   add(octets: number): void {
@@ -42,12 +44,33 @@ export class ReadAheadBudget {
   }
 }
 
+/** Where a client is in the snapshot, and to which side it moves. */
+interface Place {
+  snapshot: Snapshot
+  step: 1 | -1
+  /** The first message that was not asked for yet. */
+  nextIndex: number
+}
+
+/** Messages that were asked for ahead; `arrived` never fails. */
+interface Coming {
+  uids: readonly number[]
+  arrived: Promise<void>
+}
+
 export class MessageReader {
   readonly #db: Database
   readonly #lease: Lease
   readonly #budget: ReadAheadBudget
   readonly #window = new Map<number, StoredMessage>()
+  /** Messages are read on when no more than this many are left. */
+  #mark = 0
+  #place: Place | undefined
+  #coming: Coming | undefined
   #lastUid: number | undefined
+  /** In the window and on their way. */
+  #octets = 0
+  #isClosed = false
 
   constructor(db: Database, lease: Lease, budget: ReadAheadBudget) {
     this.#db = db
@@ -60,8 +83,9 @@ export class MessageReader {
     const message = this.#window.get(uid)
     if (message === undefined) return undefined
     this.#window.delete(uid)
-    this.#budget.add(-message.octets)
+    this.#count(-message.octets)
     this.#lastUid = uid
+    if (this.#window.size <= this.#mark) this.#readOn()
     return message
   }
 
@@ -70,12 +94,17 @@ export class MessageReader {
    * @throws {Failure} MESSAGE_GONE, or a storage failure
    */
   async read(snapshot: Snapshot, uid: number): Promise<StoredMessage> {
-    this.close()
-    const uids = this.#chooseWindow(snapshot, indexOfUid(snapshot.uids, uid))
+    if (this.#coming?.uids.includes(uid)) await this.#coming.arrived
+    const arrived = this.take(uid)
+    if (arrived !== undefined) return arrived
+    this.#drop()
+    const index = indexOfUid(snapshot.uids, uid)
+    const { step, messages } = this.#foresee(snapshot, index)
+    this.#place = { snapshot, step, nextIndex: index + step }
     this.#lastUid = uid
-    const { domainId, userId } = this.#lease
+    const { uids, octets } = this.#chooseNext(messages - 1, snapshot.octets[index])
     let wanted: StoredMessage | undefined
-    for (const message of await selectMessages(this.#db, domainId, userId, uids, CHUNK_OCTETS)) {
+    for (const message of await this.#fetch([uid, ...uids], octets)) {
       if (message.uid === uid) wanted = message
       else this.#keep(message)
     }
@@ -91,31 +120,85 @@ export class MessageReader {
     return chunk
   }
 
-  /** Gives back what was read ahead. */
+  /** Gives back what was read ahead; what is on its way, when it arrives. */
   close(): void {
-    for (const message of this.#window.values()) this.#budget.add(-message.octets)
-    this.#window.clear()
+    this.#isClosed = true
+    this.#drop()
+  }
+
+  /** Fetches what comes next while the client takes what is there. */
+  #readOn(): void {
+    if (this.#coming !== undefined) return
+    const { uids, octets } = this.#chooseNext(WINDOW_MESSAGES)
+    if (uids.length === 0) return
+    const coming: Coming = {
+      uids,
+      arrived: this.#fetch(uids, octets)
+        .then((messages) => {
+          if (this.#coming === coming) for (const message of messages) this.#keep(message)
+        })
+        .catch(() => {
+          // Whoever wants one of these asks for it, and is told what is wrong.
+          if (this.#coming === coming) this.#place = undefined
+        })
+        .then(() => {
+          if (this.#coming === coming) this.#coming = undefined
+        }),
+    }
+    this.#coming = coming
+  }
+
+  /** @param octets of what is read ahead among them, counted until it is here */
+  async #fetch(uids: readonly number[], octets: number): Promise<StoredMessage[]> {
+    const { domainId, userId } = this.#lease
+    this.#count(octets)
+    try {
+      return await selectMessages(this.#db, domainId, userId, uids, CHUNK_OCTETS)
+    } finally {
+      this.#count(-octets)
+    }
   }
 
   #keep(message: StoredMessage): void {
+    if (this.#isClosed) return
     this.#window.set(message.uid, message)
-    this.#budget.add(message.octets)
+    this.#count(message.octets)
   }
 
-  /** The wanted message, and those beside it as long as they are small and fit. */
-  #chooseWindow(snapshot: Snapshot, index: number): number[] {
-    const { step, messages } = this.#foresee(snapshot, index)
+  #drop(): void {
+    for (const message of this.#window.values()) this.#count(-message.octets)
+    this.#window.clear()
+    this.#place = undefined
+    this.#coming = undefined
+  }
+
+  #count(octets: number): void {
+    this.#octets += octets
+    this.#budget.add(octets)
+  }
+
+  /**
+   * The next messages of the place, as long as they are small and fit; the place moves past them.
+   * @param octetsBefore of the message that is fetched with them
+   */
+  #chooseNext(messages: number, octetsBefore = 0): { uids: number[]; octets: number } {
     const uids: number[] = []
-    let room = this.#budget.available
-    for (let at = index; uids.length < messages; at += step) {
-      const uid = snapshot.uids[at]
-      const octets = snapshot.octets[at]
+    let sum = 0
+    const place = this.#place
+    if (place === undefined) return { uids, octets: sum }
+    const held = HELD_MAX_OCTETS - this.#octets
+    const room = Math.min(WINDOW_OCTETS, held, this.#budget.available) - octetsBefore
+    while (uids.length < messages) {
+      const uid = place.snapshot.uids[place.nextIndex]
+      const octets = place.snapshot.octets[place.nextIndex]
       if (uid === undefined || octets === undefined) break
-      room -= octets
-      if (at !== index && (room < 0 || octets > CHUNK_OCTETS)) break
+      if (octets > CHUNK_OCTETS || sum + octets > room) break
+      sum += octets
       uids.push(uid)
+      place.nextIndex += place.step
     }
-    return uids
+    if (uids.length > 0) this.#mark = uids.length >> 1
+    return { uids, octets: sum }
   }
 
   /** Where a client that has read the last message and wants this one will go. */

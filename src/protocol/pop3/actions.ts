@@ -51,8 +51,11 @@ export type Pop3Action =
    * `unavailable`.
    */
   | { kind: 'list' }
-  /** The imported unique-ids among the listed messages. Outcome: `unique-ids` or `unavailable`. */
-  | { kind: 'unique-ids' }
+  /**
+   * The imported unique-ids of the listed messages from `firstUid` to `lastUid`: of one, or of a
+   * page of a listing. Outcome: `unique-ids` or `unavailable`.
+   */
+  | { kind: 'unique-ids'; firstUid: number; lastUid: number }
   /**
    * RETR or TOP: write `header`, then the message dot-stuffed (RETR: whole; TOP: header fields,
    * blank line and `bodyLines` lines), then CRLF "." CRLF. Nothing may be written before the first
@@ -73,7 +76,7 @@ export type Pop3Action =
    * `commit-failed` or `commit-undecided`.
    */
   | { kind: 'commit'; uids: Int32Array }
-  /** Flush what was sent, then close. The last action. */
+  /** Flush what was sent, then close; `cut-short`: cut the connection at once. The last action. */
   | {
       kind: 'close'
       reason:
@@ -85,11 +88,16 @@ export type Pop3Action =
         | 'login-failures'
         /** SCRAM: the login succeeded, and the peer did not want it. */
         | 'login-cancelled'
+        /** A long reply has no end: nothing may look like one. */
+        | 'cut-short'
         | 'http'
     }
 
-/** However they are kept: those that are not the derived ones, by uid. */
-export type UniqueIds = Pick<ReadonlyMap<number, string>, 'get'>
+/** Those that are not the derived ones, ascending by uid: index i of both is one message. */
+export interface ImportedIds {
+  uids: Int32Array
+  uniqueIds: readonly string[]
+}
 
 /** Why a login was refused; the session words the reply (RFC 2449 §8, RFC 3206). */
 export type LoginRefusal =
@@ -120,8 +128,7 @@ export type Pop3Outcome =
   | { kind: 'secured'; parameters: Pop3Parameters }
   /** Packed, ascending by uid: index i of both arrays is message number i + 1. */
   | { kind: 'listed'; uids: Int32Array; octets: Int32Array }
-  /** uid → unique-id, for those messages that do not have the derived one. */
-  | { kind: 'unique-ids'; uniqueIds: UniqueIds }
+  | ({ kind: 'unique-ids' } & ImportedIds)
   | { kind: 'retrieved' }
   | { kind: 'unavailable'; reason: 'gone' | 'temporary' | 'damaged' | 'needs-utf8' }
   | { kind: 'committed' }

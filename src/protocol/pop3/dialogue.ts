@@ -54,6 +54,7 @@ export class Dialogue {
   #opened: { listing: Listing; policy: MaildropPolicy } | undefined
   #gathered = ''
   #pieces: Iterator<string> | undefined
+  #proceed: (() => void) | undefined
   #action: Pop3Action | undefined
   #answer: Answer | undefined
   #respond: ((response: Response) => void) | undefined
@@ -129,9 +130,13 @@ export class Dialogue {
     this.#gathered += text
   }
 
-  /** The rest of a multi-line reply, made piece by piece as the owner pulls. */
-  stream(pieces: Iterator<string>): void {
+  /**
+   * The rest of a multi-line reply, made piece by piece as the owner pulls.
+   * @param proceed goes on with the reply after the last piece: asks for what the next ones need
+   */
+  stream(pieces: Iterator<string>, proceed?: () => void): void {
     this.#pieces = pieces
+    this.#proceed = proceed
   }
 
   refuse(refusal: Refusal): void {
@@ -185,6 +190,7 @@ export class Dialogue {
   abandon(): void {
     this.#gathered = ''
     this.#pieces = undefined
+    this.#proceed = undefined
     this.#action = undefined
     this.#answer = undefined
     this.state = 'closed'
@@ -194,8 +200,14 @@ export class Dialogue {
   gatherPiece(): boolean {
     if (this.#pieces === undefined || this.isGatheredFull) return false
     const piece = this.#pieces.next()
-    if (piece.done === true) this.#pieces = undefined
-    else this.#gathered += piece.value
+    if (piece.done !== true) {
+      this.#gathered += piece.value
+      return true
+    }
+    const proceed = this.#proceed
+    this.#pieces = undefined
+    this.#proceed = undefined
+    proceed?.()
     return true
   }
 

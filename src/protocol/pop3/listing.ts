@@ -8,11 +8,12 @@
  * maildrop of 100,000 messages costs 0.8 MB. Sums are plain numbers, exact to 2^53.
  */
 import { assert } from '../../base/assert.ts'
-import type { UniqueIds } from './actions.ts'
+import type { ImportedIds } from './actions.ts'
 
 /** Pieces of a long listing are about this long, so a slow reader holds one, not megabytes. */
 const PIECE_OCTETS = 32_768
 const NO_MESSAGES = new Int32Array(0)
+export const NONE_IMPORTED: ImportedIds = { uids: NO_MESSAGES, uniqueIds: [] }
 
 export interface MaildropCounters {
   messageCount: number
@@ -24,8 +25,9 @@ export interface MaildropCounters {
 }
 
 export class Listing {
+  /** Whether some messages have an imported unique-id instead of the derived one. */
+  readonly hasUniqueIds: boolean
   readonly #uidPrefix: string
-  readonly #hasUniqueIds: boolean
   #uids: Int32Array | undefined
   #octets: Int32Array = NO_MESSAGES
   #marks = new Uint8Array(0)
@@ -33,11 +35,10 @@ export class Listing {
   #totalOctets: number
   #deletedCount = 0
   #deletedOctets = 0
-  #uniqueIds: UniqueIds | undefined
 
   constructor(counters: MaildropCounters) {
     this.#uidPrefix = counters.uidPrefix
-    this.#hasUniqueIds = counters.hasUniqueIds
+    this.hasUniqueIds = counters.hasUniqueIds
     this.#total = counters.messageCount
     this.#totalOctets = counters.octets
     if (counters.messageCount === 0) this.load(NO_MESSAGES, NO_MESSAGES)
@@ -62,11 +63,6 @@ export class Listing {
     return this.#uids !== undefined
   }
 
-  /** Whether unique-ids can be told without asking for the imported ones. */
-  get isUniqueIdsLoaded(): boolean {
-    return !this.#hasUniqueIds || this.#uniqueIds !== undefined
-  }
-
   /**
    * Index i of both arrays is message number i + 1. From here on the arrays are the truth: should
    * the counters have been wrong, sums that agree with the listing are what keeps a client sane.
@@ -82,10 +78,6 @@ export class Listing {
     for (let index = 0; index < octets.length; index += 1) {
       this.#totalOctets += octets[index] as number
     }
-  }
-
-  loadUniqueIds(uniqueIds: UniqueIds): void {
-    this.#uniqueIds = uniqueIds
   }
 
   hasNumber(number: number): boolean {
@@ -105,9 +97,9 @@ export class Listing {
     return this.#octets[number - 1] as number
   }
 
-  uniqueIdOf(number: number): string {
-    const uid = this.uidOf(number)
-    return this.#uniqueIds?.get(uid) ?? `${this.#uidPrefix}${uid}`
+  /** @param imported unique-id of this message, if it has one */
+  uniqueIdOf(number: number, imported: string | undefined): string {
+    return imported ?? `${this.#uidPrefix}${this.uidOf(number)}`
   }
 
   markDeleted(number: number): void {
@@ -138,26 +130,34 @@ export class Listing {
 
   /** Scan listings, RFC 1939 §5, in pieces, the final dot in the last one. */
   serializeSizes(): Generator<string> {
-    return this.#serialize((number) => `${number} ${this.octetsOf(number)}\r\n`)
+    return this.#serialize(1, this.#total, (number) => `${number} ${this.octetsOf(number)}\r\n`)
   }
 
-  /** Unique-id listings, RFC 1939 §7, in pieces, the final dot in the last one. */
-  *serializeUniqueIds(): Generator<string> {
-    yield* this.#serialize((number) => `${number} ${this.uniqueIdOf(number)}\r\n`)
-    // Megabytes: not worth keeping for a client that will hardly ask a second time.
-    this.#uniqueIds = undefined
+  /**
+   * Unique-id listings, RFC 1939 §7, of the messages from `first` to `last`, in pieces; the final
+   * dot follows the last message of all.
+   */
+  serializeUniqueIds(first: number, last: number, imported: ImportedIds): Generator<string> {
+    const { uids, uniqueIds } = imported
+    let at = 0
+    return this.#serialize(first, last, (number) => {
+      const uid = this.uidOf(number)
+      while ((uids[at] ?? uid) < uid) at += 1
+      const found = uids[at] === uid ? uniqueIds[at] : undefined
+      return `${number} ${this.uniqueIdOf(number, found)}\r\n`
+    })
   }
 
-  *#serialize(row: (number: number) => string): Generator<string> {
+  *#serialize(first: number, last: number, row: (number: number) => string): Generator<string> {
     let piece = ''
-    for (let number = 1; number <= this.#total; number += 1) {
+    for (let number = first; number <= last; number += 1) {
       if (this.isDeleted(number)) continue
       piece += row(number)
       if (piece.length < PIECE_OCTETS) continue
       yield piece
       piece = ''
     }
-    yield `${piece}.\r\n`
+    yield last === this.#total ? `${piece}.\r\n` : piece
   }
 
   #loadedUids(): Int32Array {

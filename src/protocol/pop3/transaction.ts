@@ -3,8 +3,9 @@
  * the listing; nothing is deleted before QUIT, and QUIT answers what the database answered.
  */
 import { assert } from '../../base/assert.ts'
-import type { Pop3Outcome } from './actions.ts'
+import type { ImportedIds, Pop3Outcome } from './actions.ts'
 import type { Dialogue } from './dialogue.ts'
+import { NONE_IMPORTED } from './listing.ts'
 import {
   alreadyDeleted,
   COMMIT_FAILED,
@@ -13,6 +14,9 @@ import {
   noSuchMessage,
   type Refusal,
 } from './replies.ts'
+
+/** LIMIT: messages whose imported unique-ids are asked for, and held, at once; about 140 KB. */
+const UNIQUE_IDS_PAGE_MESSAGES = 2_000
 
 /** The message must exist and not be marked: the same for LIST, UIDL, RETR, TOP and DELE. */
 export function checkPresent(dialogue: Dialogue, number: number): Refusal | undefined {
@@ -49,31 +53,58 @@ export function listSizes(dialogue: Dialogue, number: number | undefined): void 
   dialogue.stream(listing.serializeSizes())
 }
 
-/** RFC 1939 §7. Imported unique-ids are asked for first, where there are some. */
+/** RFC 1939 §7. */
 export function listUniqueIds(dialogue: Dialogue, number: number | undefined): void {
-  if (dialogue.listing.isUniqueIdsLoaded) {
-    tellUniqueIds(dialogue, number)
+  if (number === undefined) {
+    tellUniqueIds(dialogue, 1)
     return
   }
-  dialogue.ask({ kind: 'unique-ids' }, (_, outcome) => {
-    if (outcome.kind === 'unavailable') {
-      dialogue.refuse(MAILDROP_UNAVAILABLE)
-      return
+  askForImportedIds(dialogue, number, number, (imported) => {
+    if (imported === undefined) dialogue.refuse(MAILDROP_UNAVAILABLE)
+    else {
+      const uniqueId = dialogue.listing.uniqueIdOf(number, imported.uniqueIds[0])
+      dialogue.accept(`${number} ${uniqueId}`)
     }
-    assert(outcome.kind === 'unique-ids', 'unique-ids is answered by unique-ids or unavailable')
-    dialogue.listing.loadUniqueIds(outcome.uniqueIds)
-    tellUniqueIds(dialogue, number)
   })
 }
 
-function tellUniqueIds(dialogue: Dialogue, number: number | undefined): void {
+/**
+ * The listing from message `first` on. Imported unique-ids are asked for page by page as the peer
+ * takes them, and none is kept. One page that cannot be had leaves the listing without an end.
+ */
+function tellUniqueIds(dialogue: Dialogue, first: number): void {
+  const { total, hasUniqueIds } = dialogue.listing
+  const last = hasUniqueIds ? Math.min(total, first + UNIQUE_IDS_PAGE_MESSAGES - 1) : total
+  askForImportedIds(dialogue, first, last, (imported) => {
+    if (imported === undefined) {
+      if (first === 1) dialogue.refuse(MAILDROP_UNAVAILABLE)
+      else dialogue.close('cut-short')
+      return
+    }
+    if (first === 1) dialogue.accept(dialogue.words.uniqueIdsFollow)
+    const proceed = last < total ? () => tellUniqueIds(dialogue, last + 1) : undefined
+    dialogue.stream(dialogue.listing.serializeUniqueIds(first, last, imported), proceed)
+  })
+}
+
+/** Asks only where there are some. @param answer gets undefined if they cannot be had */
+function askForImportedIds(
+  dialogue: Dialogue,
+  first: number,
+  last: number,
+  answer: (imported: ImportedIds | undefined) => void,
+): void {
   const { listing } = dialogue
-  if (number !== undefined) {
-    dialogue.accept(`${number} ${listing.uniqueIdOf(number)}`)
+  if (!listing.hasUniqueIds || listing.total === 0) {
+    answer(NONE_IMPORTED)
     return
   }
-  dialogue.accept(dialogue.words.uniqueIdsFollow)
-  dialogue.stream(listing.serializeUniqueIds())
+  const [firstUid, lastUid] = [listing.uidOf(first), listing.uidOf(last)]
+  dialogue.ask({ kind: 'unique-ids', firstUid, lastUid }, (_, outcome) => {
+    const isRefused = outcome.kind === 'unavailable'
+    assert(isRefused || outcome.kind === 'unique-ids', 'unique-ids has two outcomes')
+    answer(isRefused ? undefined : outcome)
+  })
 }
 
 /** RFC 1939 §5: the size told is that of the listing, before byte-stuffing. */

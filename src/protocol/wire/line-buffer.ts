@@ -88,7 +88,8 @@ export class LineBuffer {
   /** A few octets of an unfinished line must not keep a whole chunk from the socket alive. */
   #releaseChunk(): void {
     if (this.#offset === 0) return
-    this.#held = Buffer.from(this.#held.subarray(this.#offset))
+    const rest = this.#held.subarray(this.#offset)
+    this.#held = rest.length === 0 ? EMPTY : Buffer.from(rest)
     this.#offset = 0
   }
 }

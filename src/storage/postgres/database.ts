@@ -1,7 +1,8 @@
 /**
- * The doors to PostgreSQL. `hot` is one pipelined connection for the short statements of all
- * sessions of this process: each statement is its own transaction, and because everybody behind it
- * waits, a row lock is waited for 50 ms at most. `bulk` is a pool of raw connections for what may
+ * The doors to PostgreSQL. `hot` is a pipelined connection for the short statements of all sessions
+ * of this process, and one of its own for deliveries, whose commits nobody else should wait for:
+ * each statement is its own transaction, and because everybody behind it waits, a row lock is
+ * waited for 50 ms at most. `bulk` is a pool of raw connections for what may
  * be long or large. `kysely` is an ordinary pool for operators' queries. All connect when first
  * used and again after a failure, and every failure leaves as a Failure (see sqlstate.ts).
  */
@@ -18,7 +19,7 @@ export interface DatabaseOptions {
   /** postgres:// URL as pg understands it, sslmode and the like included */
   url: Secret
   applicationName: string
-  /** pooled connections, `bulk` and `kysely` together; the pipelined one comes on top */
+  /** pooled connections, `bulk` and `kysely` together; the pipelined ones come on top */
   connectionsMax: number
   log?: Log
   /** how long a hot statement waits for a lock; only tests of waiting change it */
@@ -31,16 +32,25 @@ export interface Statement {
   text: string
 }
 
+/** The pipelined connections: a statement waits for those that go before it on the same one. */
+export type Pipeline = 'sessions' | 'deliveries'
+
 const CONNECT_TIMEOUT_MS = 5_000
 const KEEPALIVE_DELAY_MS = 10_000
 // A peer that is dead without a word (a pulled cable) is noticed by the first statement without an
 // answer; pg then destroys the pipeline and every statement on it fails as STORAGE_IN_DOUBT.
 const HOT_QUERY_TIMEOUT_MS = 30_000
 const BULK_QUERY_TIMEOUT_MS = 60_000
-// Sent as startup parameters. Behind PgBouncer: `ignore_startup_parameters = lock_timeout`, and
-// `ALTER ROLE … SET lock_timeout = '50ms'` (the retries through `bulk` then wait no longer).
+// Sent as startup parameters. Behind PgBouncer: `ignore_startup_parameters = lock_timeout,options`,
+// and `ALTER ROLE … SET lock_timeout = '50ms'` (the retries through `bulk` then wait no longer) and
+// the same for what is in STATEMENT_OPTIONS.
 const HOT_LOCK_TIMEOUT_MS = 50
 const BULK_LOCK_TIMEOUT_MS = 20_000
+// A statement is planned once, for whatever values and whatever size its tables have by then:
+// planning costs more than carrying out, PostgreSQL would go on planning where it takes an array
+// for longer than it is, and a table that was empty then would be read whole ever after.
+export const STATEMENT_OPTIONS =
+  '-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off'
 const KYSELY_CONNECTIONS_MAX = 2
 
 export class Database {
@@ -49,7 +59,7 @@ export class Database {
   readonly #bulkPool: Pool
   readonly #textPool: Pool
   readonly #log: Log | undefined
-  #hotClient: Promise<RawClient> | undefined
+  readonly #hotClients = new Map<Pipeline, Promise<RawClient>>()
   #isClosed = false
 
   constructor(options: DatabaseOptions) {
@@ -59,6 +69,7 @@ export class Database {
     this.#hotConfig = {
       ...config,
       pipeline: true,
+      options: STATEMENT_OPTIONS,
       query_timeout: HOT_QUERY_TIMEOUT_MS,
       lock_timeout: options.hotLockTimeoutMs ?? HOT_LOCK_TIMEOUT_MS,
     }
@@ -66,6 +77,7 @@ export class Database {
       ...config,
       Client: RawClient as unknown as new () => ClientBase,
       max: Math.max(1, options.connectionsMax - kyselyMax),
+      options: STATEMENT_OPTIONS,
       query_timeout: BULK_QUERY_TIMEOUT_MS,
       lock_timeout: BULK_LOCK_TIMEOUT_MS,
     })
@@ -76,12 +88,16 @@ export class Database {
   }
 
   /**
-   * One short statement on the pipelined connection. Statements called for in one tick are sent
+   * One short statement on a pipelined connection. Statements called for in one tick are sent
    * together and carried out in that order.
    * @throws {Failure} STORAGE_CONFLICT if it had to wait longer than 50 ms for a lock
    */
-  async hot(statement: Statement, values: readonly unknown[]): Promise<RawRow[]> {
-    const connecting = this.#connectHot()
+  async hot(
+    statement: Statement,
+    values: readonly unknown[],
+    pipeline: Pipeline = 'sessions',
+  ): Promise<RawRow[]> {
+    const connecting = this.#connectHot(pipeline)
     const client = await connecting.catch((error) => {
       throw toFailure(error, 'connecting')
     })
@@ -89,7 +105,7 @@ export class Database {
       return await client.selectRows(statement.name, statement.text, values)
     } catch (error) {
       const failure = toFailure(error, 'sent')
-      if (isUnusable(failure)) this.#dropHot(connecting)
+      if (isUnusable(failure)) this.#dropHot(pipeline, connecting)
       throw failure
     }
   }
@@ -135,42 +151,45 @@ export class Database {
   async close(): Promise<void> {
     if (this.#isClosed) return
     this.#isClosed = true
-    const hot = this.#hotClient?.then((client) => client.end()).catch(() => undefined)
+    const hot = [...this.#hotClients.values()].map((connecting) =>
+      connecting.then((client) => client.end()).catch(() => undefined),
+    )
     // Not kysely.destroy(): what is asked for later would then fail otherwise than everywhere else.
-    await Promise.all([hot, this.#bulkPool.end(), this.#textPool.end()])
+    await Promise.all([...hot, this.#bulkPool.end(), this.#textPool.end()])
   }
 
-  #connectHot(): Promise<RawClient> {
+  #connectHot(pipeline: Pipeline): Promise<RawClient> {
     if (this.#isClosed)
       return Promise.reject(new Failure('STORAGE_UNAVAILABLE', 'the database has been closed'))
-    this.#hotClient ??= this.#openHot()
-    return this.#hotClient
+    const connecting = this.#hotClients.get(pipeline) ?? this.#openHot(pipeline)
+    this.#hotClients.set(pipeline, connecting)
+    return connecting
   }
 
-  #openHot(): Promise<RawClient> {
+  #openHot(pipeline: Pipeline): Promise<RawClient> {
     const client = new RawClient(this.#hotConfig)
     const connecting = client.connect().then(
       () => client,
       (error) => {
-        this.#forgetHot(connecting)
+        this.#forgetHot(pipeline, connecting)
         throw error
       },
     )
     client.on('error', (error) => {
-      this.#forgetHot(connecting)
+      this.#forgetHot(pipeline, connecting)
       this.#logBroken(error)
     })
-    client.on('end', () => this.#forgetHot(connecting))
+    client.on('end', () => this.#forgetHot(pipeline, connecting))
     return connecting
   }
 
-  #forgetHot(connecting: Promise<RawClient>): void {
-    if (this.#hotClient === connecting) this.#hotClient = undefined
+  #forgetHot(pipeline: Pipeline, connecting: Promise<RawClient>): void {
+    if (this.#hotClients.get(pipeline) === connecting) this.#hotClients.delete(pipeline)
   }
 
   /** Takes no further statements; those that are under way still get their answers. */
-  #dropHot(connecting: Promise<RawClient>): void {
-    this.#forgetHot(connecting)
+  #dropHot(pipeline: Pipeline, connecting: Promise<RawClient>): void {
+    this.#forgetHot(pipeline, connecting)
     connecting.then((client) => client.end()).catch(() => undefined)
   }
 

@@ -1,6 +1,6 @@
 /**
  * PostgreSQL's binary formats to values, for the few types that the hot statements return, and the
- * array texts that they take. Each decoder takes one field of a raw row; null is the caller's case.
+ * arrays that they take. Each decoder takes one field of a raw row; null is the caller's case.
  */
 import { assert } from '../../base/assert.ts'
 import type { RawRow } from './raw-connection.ts'
@@ -32,10 +32,30 @@ export function decodeText(field: Buffer): string {
 }
 
 export function decodeUuid(field: Buffer): string {
-  return field.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
+  const hex = field.toString('hex')
+  const groups = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20)]
+  return `${groups.join('-')}-${hex.slice(20)}`
 }
 
 /** @returns a PostgreSQL array literal of whole numbers, e.g. `{1,2,3}` */
 export function encodeNumbers(numbers: Iterable<number>): string {
   return `{${[...numbers].join(',')}}`
+}
+
+const ARRAY_HEADER_OCTETS = 20
+const OID_BYTEA = 17
+
+/** @returns a bytea[] in PostgreSQL's binary format: as text every octet would be sent as two */
+export function encodeOctets(elements: readonly (Buffer | null)[]): Buffer {
+  const octets = elements.reduce((sum, element) => sum + 4 + (element?.length ?? 0), 0)
+  const array = Buffer.allocUnsafe(ARRAY_HEADER_OCTETS + octets)
+  // Dimensions, whether there are nulls, type of the elements, their number, the first one's index.
+  const header = [1, elements.includes(null) ? 1 : 0, OID_BYTEA, elements.length, 1]
+  let at = 0
+  for (const word of header) at = array.writeInt32BE(word, at)
+  for (const element of elements) {
+    at = array.writeInt32BE(element?.length ?? -1, at)
+    if (element !== null) at += element.copy(array, at)
+  }
+  return array
 }

@@ -71,10 +71,12 @@ beforeAll(async () => {
   for (const db of [node.db, side])
     for (const door of ['hot', 'bulk'] as const) {
       const run = db[door].bind(db)
-      vi.spyOn(db, door).mockImplementation((statement: Statement, values) => {
-        statements.push(statement.name)
-        return run(statement, values)
-      })
+      vi.spyOn(db, door).mockImplementation(
+        (statement: Statement, values: readonly unknown[], ...more: never[]) => {
+          statements.push(statement.name)
+          return run(statement, values, ...more)
+        },
+      )
     }
 })
 afterAll(async () => {

@@ -153,7 +153,7 @@ describe('password', () => {
     expect(verdict).toEqual(accepted(await find('alice@example.test')))
     expect(await loggedReason()).toBe('verified')
     expect(JSON.parse(lines[0] ?? '')).toMatchObject({
-      level: 'info',
+      level: 'debug',
       msg: 'credential verified',
       user: 'alice@example.test',
       domain: 'example.test',

@@ -11,6 +11,10 @@ import { TcpProxy } from '../../support/tcp-proxy.ts'
 let database: TestDatabase
 let proxy: TcpProxy
 let node: TestNode
+let user: { domainId: number; userId: number }
+
+const put = (text: string) =>
+  putMessage(database.db, user.domainId, [user.userId], `A: b\r\n\r\n${text}\r\n`)
 
 beforeEach(async () => {
   database = await openTestDatabase()
@@ -19,9 +23,8 @@ beforeEach(async () => {
   url.hostname = '127.0.0.1'
   url.port = String(proxy.port)
   node = await startTestNode({ url: url.toString() })
-  const user = await addUser(database.db, 'alice@example.test', { password: 'secret' })
-  for (const text of ['one', 'two'])
-    await putMessage(database.db, user.domainId, [user.userId], `A: b\r\n\r\n${text}\r\n`)
+  user = await addUser(database.db, 'alice@example.test', { password: 'secret' })
+  for (const text of ['one', 'two']) await put(text)
 })
 
 afterEach(async () => {
@@ -48,20 +51,30 @@ test('a login is told [SYS/TEMP], and works when the database is back', async ()
 test.each(['LIST', 'UIDL', 'LIST 1', 'UIDL 2', 'RETR 1', 'TOP 1 0', 'DELE 1'])(
   '%s is told [SYS/TEMP] and works when the database is back',
   async (command) => {
+    // A shorter list has come with the login.
+    for (let count = 2; count < 101; count++) await put('more')
     const client = await Pop3Client.login(node.address, 'alice@example.test', 'secret')
     proxy.cut(true)
     expect(await client.ask(command)).toMatch(/^-ERR \[SYS\/TEMP\]/)
-    expect(await client.ask('STAT')).toMatch(/^\+OK 2 /)
+    expect(await client.ask('STAT')).toMatch(/^\+OK 101 /)
     proxy.heal()
-    const { status, raw } = await (command === 'LIST' || command === 'UIDL'
-      ? client.askMulti(command)
-      : { status: await client.ask('NOOP'), raw: Buffer.from('1 \r\n2 \r\n') })
+    const { status, raw } = await client.askMulti(command === 'UIDL' ? command : 'LIST')
     expect(status).toMatch(/^\+OK/)
-    expect(raw.toString()).toMatch(/^1 [^\r]*\r\n2 [^\r]*\r\n$/)
+    expect(raw.toString()).toMatch(/^1 [^\r]*\r\n2 [^\r]*\r\n([^\r]+\r\n){99}$/)
     client.socket.destroy()
     await client.closed
   },
 )
+
+test('the list of a short maildrop needs no database after the login', async () => {
+  const client = await Pop3Client.login(node.address, 'alice@example.test', 'secret')
+  proxy.cut(true)
+  for (const command of ['LIST', 'UIDL'])
+    expect((await client.askMulti(command)).raw.toString()).toMatch(/^1 \S+\r\n2 \S+\r\n$/)
+  expect(await client.ask('RETR 1')).toMatch(/^-ERR \[SYS\/TEMP\]/)
+  client.socket.destroy()
+  await client.closed
+})
 
 test('away and back is logged once each, and without the password of the database', async () => {
   proxy.cut(true)

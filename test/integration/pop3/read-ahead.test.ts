@@ -1,5 +1,5 @@
 /** Reading ahead: few statements for who moves through the maildrop, none wasted on who does not. */
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import { putMessage } from '../../support/mail.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
 import { startTestNode, type TestNode } from '../../support/pop3-node.ts'
@@ -20,6 +20,8 @@ afterAll(async () => {
   await node.stop()
   await database.close()
 })
+
+afterEach(() => vi.restoreAllMocks())
 
 /** Fetches these message numbers; returns how many statements read messages, and how many rows. */
 async function fetchAll(numbers: readonly number[]): Promise<{ statements: number; rows: number }> {
@@ -44,6 +46,77 @@ test('upwards and downwards, one statement does for many messages', async () => 
     expect(statements).toBeLessThanOrEqual(MESSAGES / 20)
     expect(rows).toBe(MESSAGES)
   }
+})
+
+test('the same from 60 messages on; the first of them costs no more than eight', async () => {
+  const sixty = await fetchAll(upwards.slice(0, 60))
+  expect(sixty.statements).toBeLessThanOrEqual(3)
+  expect((await fetchAll([1])).rows).toBe(8)
+})
+
+function newGate(): { passed: Promise<void>; open: () => void } {
+  let open = (): void => {}
+  const passed = new Promise<void>((resolve) => {
+    open = resolve
+  })
+  return { passed, open: () => open() }
+}
+
+/** Statements that read messages wait for `gates`, one by one, and fail with theirs. */
+function holdReads(gates: readonly (Promise<void> | undefined)[]): { begun: () => number } {
+  let begun = 0
+  const bulk = node.db.bulk.bind(node.db)
+  vi.spyOn(node.db, 'bulk').mockImplementation(async (statement, values) => {
+    if (statement.name === 'messages') await gates[begun++]
+    return bulk(statement, values)
+  })
+  return { begun: () => begun }
+}
+
+const login = () => Pop3Client.login(node.address, 'alice@example.test', 'secret')
+
+test('the next messages are fetched while those at hand are taken', async () => {
+  const gate = newGate()
+  const { begun } = holdReads([undefined, gate.passed])
+  const session = await login()
+  // What is at hand needs no database: these would wait for ever.
+  for (let number = 1; number <= 8; number++) await session.retrieve(`RETR ${number}`)
+  expect(begun()).toBe(2)
+  session.send('RETR 9\r\nRETR 10\r\n')
+  gate.open()
+  expect(await session.line()).toMatch(/^\+OK/)
+  while ((await session.line()) !== '.');
+  expect(await session.line()).toMatch(/^\+OK/)
+  while ((await session.line()) !== '.');
+  expect(begun()).toBe(2)
+  await session.ask('QUIT')
+})
+
+test('what could not be fetched ahead is fetched by who wants it, who is told of a failure', async () => {
+  const failure = Promise.reject(new Error('no'))
+  failure.catch(() => {})
+  const { begun } = holdReads([undefined, failure, failure])
+  const session = await login()
+  for (let number = 1; number <= 8; number++) await session.retrieve(`RETR ${number}`)
+  expect(begun()).toBe(2)
+  expect(await session.ask('RETR 9')).toMatch(/^-ERR \[SYS\/TEMP\]/)
+  expect((await session.retrieve('RETR 9')).toString()).toContain('N: 9\r\n')
+  await session.ask('QUIT')
+})
+
+test.each(['ends', 'turns'])('what is on its way when the client %s is given back', async (how) => {
+  const before = node.budget.available
+  const gate = newGate()
+  const { begun } = holdReads([undefined, gate.passed])
+  const session = await login()
+  for (let number = 1; number <= 5; number++) await session.retrieve(`RETR ${number}`)
+  expect(begun()).toBe(2)
+  if (how === 'ends') await session.ask('QUIT')
+  else await session.retrieve('RETR 90')
+  expect(node.budget.available).toBeLessThan(before)
+  gate.open()
+  while (node.budget.available !== before) await new Promise((resolve) => setImmediate(resolve))
+  if (how === 'turns') await session.ask('QUIT')
 })
 
 test('who fetches one again and again, or here and there, reads nothing ahead', async () => {

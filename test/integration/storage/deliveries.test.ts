@@ -218,14 +218,13 @@ describe('import', () => {
     ]
     for (const [at, uniqueId] of given.entries())
       expect(await bring(ada, `mail ${at}`, 1, uniqueId)).toBe('delivered')
-    const kept = await selectUniqueIds(db, ada.domainId, ada.userId, 100)
-    const uids = Array.from({ length: given.length + 1 }, (_, at) => at + 1)
-    const expected = (uid: number) => ({ 2: 'UID-1', 9: 'y'.repeat(70) })[uid]
-    expect(uids.map((uid) => kept.get(uid))).toEqual(uids.map(expected))
-    const fewer = await selectUniqueIds(db, ada.domainId, ada.userId, 9)
-    expect(uids.map((uid) => fewer.get(uid))).toEqual(
-      uids.map((uid) => (uid < 9 ? expected(uid) : undefined)),
-    )
+    const read = (first: number, last: number) =>
+      selectUniqueIds(db, ada.domainId, ada.userId, first, last)
+    const kept = { uids: Int32Array.of(2, 9), uniqueIds: ['UID-1', 'y'.repeat(70)] }
+    expect(await read(1, 100)).toEqual(kept)
+    expect(await read(2, 9)).toEqual(kept)
+    expect(await read(2, 8)).toEqual({ uids: Int32Array.of(2), uniqueIds: ['UID-1'] })
+    expect(await read(3, 8)).toEqual({ uids: Int32Array.of(), uniqueIds: [] })
     const row = await db.kysely
       .selectFrom('messages')
       .select('received_at')
@@ -252,9 +251,33 @@ describe('the snapshot', () => {
   test('is packed, in order, and bounded by the next uid of the login', async () => {
     const ada = await addUser(db, 'ada@snapshot.test')
     for (const text of ['1', '22', '333', '4444']) await deliverTo(db, ada, text)
-    const read = (nextUid: number) => selectSnapshot(db, ada.domainId, ada.userId, nextUid)
-    expect(await read(4)).toEqual({ uids: Int32Array.of(1, 2, 3), octets: Int32Array.of(1, 2, 3) })
+    const read = (nextUid: number, messageCount = nextUid - 1) =>
+      selectSnapshot(db, ada.domainId, ada.userId, { messageCount, nextUid })
+    const three = { uids: Int32Array.of(1, 2, 3), octets: Int32Array.of(1, 2, 3) }
+    expect(await read(4)).toEqual(three)
     expect((await read(1)).uids).toHaveLength(0)
+    // Whatever the counters say, the rows count.
+    for (const messageCount of [0, 2, 9]) expect(await read(4, messageCount)).toEqual(three)
+  })
+
+  test('comes in pages, which nobody can tell', async () => {
+    const ada = await addUser(db, 'ada@pages.test')
+    await deliverTo(db, ada, 'makes the maildrop and a body')
+    const count = 3 * 16_384
+    await sql`
+      insert into messages (domain_id, user_id, uid, octets, body_id)
+      select domain_id, user_id, 2 * g, 29 + g, body_id from messages, generate_series(1, ${count}::integer) g
+      where domain_id = ${ada.domainId} and user_id = ${ada.userId} and uid = 1`.execute(db.kysely)
+    const nextUid = 2 * count
+    const expected = {
+      uids: Int32Array.from({ length: count }, (_, index) => (index === 0 ? 1 : 2 * index)),
+      octets: Int32Array.from({ length: count }, (_, index) => 29 + index),
+    }
+    for (const messageCount of [count, 1]) {
+      const read = await selectSnapshot(db, ada.domainId, ada.userId, { messageCount, nextUid })
+      expect(Buffer.from(read.uids.buffer).equals(Buffer.from(expected.uids.buffer))).toBe(true)
+      expect(Buffer.from(read.octets.buffer).equals(Buffer.from(expected.octets.buffer))).toBe(true)
+    }
   })
 
   test('messages come in order of uid; what is gone is missing', async () => {

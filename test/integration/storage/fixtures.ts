@@ -5,9 +5,14 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { Secret } from '../../../src/base/secret.ts'
-import { selectLoginAccount } from '../../../src/storage/accounts.ts'
+import { type LoginQuestion, selectLoginAccount } from '../../../src/storage/accounts.ts'
 import { type Delivery, deliver } from '../../../src/storage/deliveries.ts'
-import { acquireLease, type Lease, type LeaseOutcome } from '../../../src/storage/leases.ts'
+import {
+  acquireLease,
+  entitlementOf,
+  type Lease,
+  type LeaseOutcome,
+} from '../../../src/storage/leases.ts'
 import { insertNode } from '../../../src/storage/nodes.ts'
 import {
   type Database,
@@ -66,10 +71,20 @@ export async function acquire(
   const [localPart = '', domainName = ''] = address.split('@')
   const account = await selectLoginAccount(db, domainName, localPart)
   if (account === undefined) throw new Error(`${address} is unknown`)
-  const { domainId, userId, fingerprint } = account
+  const { domainId, userId } = account
   const lease = { domainId, userId, sessionId: randomUUID() }
-  const request = { ...lease, nodeId, deadNodeIds, fingerprint, client: '192.0.2.1' }
-  return { lease, outcome: await acquireLease(db, request) }
+  const request = {
+    ...entitlementOf(account, undefined),
+    ...{ sessionId: lease.sessionId, nodeId, deadNodeIds, client: '192.0.2.1' },
+  }
+  const { outcome } = await acquireLease(db, request, questionOf(address))
+  return { lease, outcome }
+}
+
+/** As a login asks it whom nothing is held against. */
+export function questionOf(address: string): LoginQuestion {
+  const [localPart = '', domainName = ''] = address.split('@')
+  return { domainName, localPart, client: '192.0.2.1', network: '', throttleKeys: [] }
 }
 
 export async function countersOf(

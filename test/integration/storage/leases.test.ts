@@ -13,7 +13,15 @@ import {
 } from '../../../src/storage/leases.ts'
 import type { Database } from '../../../src/storage/postgres/database.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
-import { acquire, addNode, countersOf, deliverTo, type User, uidsOf } from './fixtures.ts'
+import {
+  acquire,
+  addNode,
+  countersOf,
+  deliverTo,
+  questionOf,
+  type User,
+  uidsOf,
+} from './fixtures.ts'
 
 const HASH_A = `$2b$10$${'a'.repeat(53)}`
 const HASH_B = `$2b$10$${'b'.repeat(53)}`
@@ -137,14 +145,17 @@ describe('the lease', () => {
       nodeId,
       deadNodeIds: [],
       fingerprint: account?.fingerprint ?? '',
+      credentialId: undefined,
       client: '192.0.2.1',
     }
+    const ask = async () =>
+      (await acquireLease(db, request, questionOf('ada@changed.test'))).outcome
     await setUser(user, { password_hash: HASH_A })
-    expect(await acquireLease(db, request)).toEqual({ kind: 'credential-changed' })
+    expect(await ask()).toEqual({ kind: 'credential-changed' })
     await setUser(user, { suspended: true })
     expect((await acquire(db, 'ada@changed.test', nodeId)).outcome.kind).toBe('credential-changed')
     await db.kysely.deleteFrom('users').where('domain_id', '=', user.domainId).execute()
-    expect(await acquireLease(db, request)).toEqual({ kind: 'credential-changed' })
+    expect(await ask()).toEqual({ kind: 'credential-changed' })
   })
 
   test('of a dead node is taken over; the old session deletes nothing', async () => {

@@ -86,6 +86,18 @@ describe('the splitter', () => {
     expect(rows[0]).toEqual(ALL_OCTETS)
   })
 
+  test('large rows, some in one piece and some in several, beside small ones', () => {
+    const octets = (length: number) => Buffer.from(Array.from({ length }, (_, i) => i % 251))
+    const given = [10_000, 3, 4_089, 4_090, 4_091, 70_000, 0, 9_000].map((n) => [octets(n), null])
+    const stream = Buffer.concat([...given.map(row), message('Z', Buffer.from('I'))])
+    const expected = given.map(([field]) => `row ${field?.toString('hex')} null`)
+    for (const size of [1_000, 4_096, 16_384, 65_536, stream.length]) {
+      const pieces: Buffer[] = []
+      for (let at = 0; at < stream.length; at += size) pieces.push(stream.subarray(at, at + size))
+      expect(split(pieces).slice(0, -1)).toEqual(expected)
+    }
+  })
+
   test('any rows at any cuts', () => {
     const field = fc.option(fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)))
     const rows = fc.array(fc.array(field, { maxLength: 4 }), { maxLength: 8 })

@@ -2,15 +2,17 @@
 import fc from 'fast-check'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { Secret } from '../../../src/base/secret.ts'
-import { VerifiedCache } from '../../../src/mail/auth/verified-cache.ts'
+import { isVerifiedAgainst, VerifiedCache } from '../../../src/mail/auth/verified-cache.ts'
 
-type Login = [domainId: number, userId: number, hash: string, password: string]
+type Login = [address: string, hash: string, password: string]
 
-const add = (cache: VerifiedCache, [domainId, userId, hash, password]: Login): void =>
-  cache.add({ domainId, userId }, hash, new Secret(password))
+const ENTITLEMENT = { domainId: 1, userId: 2, fingerprint: '3', credentialId: undefined }
 
-const has = (cache: VerifiedCache, [domainId, userId, hash, password]: Login): boolean =>
-  cache.has({ domainId, userId }, hash, new Secret(password))
+const add = (cache: VerifiedCache, [address, hash, password]: Login): void =>
+  cache.add(cache.recall(address, new Secret(password)), ENTITLEMENT, hash)
+
+const has = (cache: VerifiedCache, [address, hash, password]: Login): boolean =>
+  isVerifiedAgainst(cache.recall(address, new Secret(password)), hash)
 
 describe('a verified password', () => {
   afterEach(() => {
@@ -18,29 +20,45 @@ describe('a verified password', () => {
     vi.useRealTimers()
   })
 
-  it('is known again, and to another process is not', () => {
+  it('is known again with whom to expect, and to another process is not', () => {
     const cache = new VerifiedCache()
-    add(cache, [1, 2, '$2b$', 'secret'])
-    expect(has(cache, [1, 2, '$2b$', 'secret'])).toBe(true)
-    expect(has(new VerifiedCache(), [1, 2, '$2b$', 'secret'])).toBe(false)
+    add(cache, ['a@b.test', '$2b$', 'secret'])
+    expect(has(cache, ['a@b.test', '$2b$', 'secret'])).toBe(true)
+    const { verified } = cache.recall('a@b.test', new Secret('secret'))
+    expect(verified?.entitlement).toEqual(ENTITLEMENT)
+    expect(has(new VerifiedCache(), ['a@b.test', '$2b$', 'secret'])).toBe(false)
+  })
+
+  it('that is an app password is verified against no hash', () => {
+    const cache = new VerifiedCache()
+    const recollection = cache.recall('a@b.test', new Secret('secret'))
+    cache.add(recollection, { ...ENTITLEMENT, credentialId: 'phone' }, undefined)
+    expect(cache.recall('a@b.test', new Secret('secret')).verified?.entitlement.credentialId).toBe(
+      'phone',
+    )
+    expect(has(cache, ['a@b.test', '', 'secret'])).toBe(false)
   })
 
   it.each<[Login, Login]>([
     [
-      [1, 23, 'h', 'p'],
-      [12, 3, 'h', 'p'],
+      ['a@b.test', 'h', 'p'],
+      ['b@b.test', 'h', 'p'],
     ],
     [
-      [1, 2, 'ha', 'b'],
-      [1, 2, 'h', 'ab'],
+      ['a@b.test', 'h', 'p'],
+      ['a@b.tes', 'h', 'tp'],
     ],
     [
-      [1, 2, 'h', 'p'],
-      [1, 2, 'h', 'P'],
+      ['a@b.test', 'h', 'p'],
+      ['a@b.test', 'h', 'P'],
     ],
     [
-      [1, 2, '', '\0p'],
-      [1, 2, '', 'p'],
+      ['a@b.test', 'h', '\0p'],
+      ['a@b.test', 'h', 'p'],
+    ],
+    [
+      ['a@b.test', 'h', 'p'],
+      ['a@b.test', 'i', 'p'],
     ],
   ])('%j is not %j', (one, other) => {
     const cache = new VerifiedCache()
@@ -49,9 +67,9 @@ describe('a verified password', () => {
   })
 
   it('is only itself, whatever the parts are', () => {
-    const id = fc.integer({ min: 1, max: 30 })
-    const hash = fc.string({ maxLength: 4 }).map((text) => text.replaceAll('\0', ''))
-    const login = fc.tuple(id, id, hash, fc.string({ maxLength: 4 }))
+    const part = fc.string({ maxLength: 4 })
+    const address = part.map((text) => text.replaceAll('\0', ''))
+    const login = fc.tuple(address, part, part)
     fc.assert(
       fc.property(login, login, (one, other) => {
         const cache = new VerifiedCache()
@@ -61,7 +79,7 @@ describe('a verified password', () => {
     )
   })
 
-  it('is forgotten after an hour, used or not', () => {
+  it('is forgotten after an hour, used, replaced or not', () => {
     let now = performance.now()
     // The cache looks at the clock at most once a millisecond, and has a timer for that.
     vi.useFakeTimers({ toFake: ['setTimeout'] })
@@ -71,16 +89,18 @@ describe('a verified password', () => {
       vi.advanceTimersByTime(ms)
     }
     const cache = new VerifiedCache()
-    add(cache, [1, 2, 'h', 'p'])
+    add(cache, ['a@b.test', 'h', 'p'])
     wait(3_590_000)
-    expect(has(cache, [1, 2, 'h', 'p'])).toBe(true)
+    expect(has(cache, ['a@b.test', 'h', 'p'])).toBe(true)
+    add(cache, ['a@b.test', 'h', 'p'])
     wait(11_000)
-    expect(has(cache, [1, 2, 'h', 'p'])).toBe(false)
+    expect(has(cache, ['a@b.test', 'h', 'p'])).toBe(false)
   })
 
   it('gives way when there are 50,000 later ones', () => {
     const cache = new VerifiedCache()
-    for (let userId = 1; userId <= 50_001; userId++) add(cache, [1, userId, 'h', 'p'])
-    expect([has(cache, [1, 1, 'h', 'p']), has(cache, [1, 2, 'h', 'p'])]).toEqual([false, true])
+    for (let user = 1; user <= 50_001; user++) add(cache, [`${user}@b.test`, 'h', 'p'])
+    const kept = [1, 2].map((user) => has(cache, [`${user}@b.test`, 'h', 'p']))
+    expect(kept).toEqual([false, true])
   })
 })

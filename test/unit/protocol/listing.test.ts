@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Listing } from '../../../src/protocol/pop3/listing.ts'
+import { Listing, NONE_IMPORTED } from '../../../src/protocol/pop3/listing.ts'
 
 function listingOf(octets: readonly number[], hasUniqueIds = false): Listing {
   const listing = new Listing({
@@ -48,7 +48,8 @@ test('sums beyond 32 bits are exact', () => {
 
 test('a long listing is made in pieces of bounded size', () => {
   const listing = listingOf(new Array<number>(100_000).fill(1234))
-  for (const pieces of [listing.serializeSizes(), listing.serializeUniqueIds()]) {
+  const uniqueIds = listing.serializeUniqueIds(1, 100_000, NONE_IMPORTED)
+  for (const pieces of [listing.serializeSizes(), uniqueIds]) {
     let rowCount = 0
     let text = ''
     for (const piece of pieces) {
@@ -61,13 +62,20 @@ test('a long listing is made in pieces of bounded size', () => {
   }
 })
 
-test('imported unique-ids go before derived ones, and are let go after a whole listing', () => {
-  const listing = listingOf([10, 20], true)
-  expect(listing.isUniqueIdsLoaded).toBe(false)
-  listing.loadUniqueIds(new Map([[1003, 'old-id']]))
-  expect([1, 2].map((number) => listing.uniqueIdOf(number))).toEqual(['17.1000', 'old-id'])
-  expect([...listing.serializeUniqueIds()].join('')).toBe('1 17.1000\r\n2 old-id\r\n.\r\n')
-  expect(listing.isUniqueIdsLoaded).toBe(false)
+test('imported unique-ids go before derived ones, whichever messages a page leaves out', () => {
+  const listing = listingOf([10, 20, 30, 40, 50], true)
+  // 999 and 1004 are of no listed message.
+  const uids = Int32Array.of(999, 1003, 1004, 1006, 1012)
+  const imported = { uids, uniqueIds: ['x', 'old-2', 'y', 'old-3', 'old-5'] }
+  const told = (first: number, last: number) =>
+    [...listing.serializeUniqueIds(first, last, imported)].join('')
+  const lines = ['1 17.1000', '2 old-2', '3 old-3', '4 17.1009', '5 old-5', '.', '']
+  expect(told(1, 5)).toBe(lines.join('\r\n'))
+  expect(told(1, 2)).toBe('1 17.1000\r\n2 old-2\r\n')
+  listing.markDeleted(3)
+  listing.markDeleted(5)
+  expect(told(3, 5)).toBe('4 17.1009\r\n.\r\n')
+  expect(told(3, 3)).toBe('')
 })
 
 test('an empty maildrop needs no loading', () => {

@@ -29,7 +29,7 @@ export async function findCertificateOwner(
   const refuse = (reason: LoginReason): CertificateVerdict => ({ kind: 'refused', reason, name })
   if (wantsName && name === undefined) return refuse('implausible name')
   if (peer.certificateDigest === undefined) return refuse('no client certificate')
-  const all = await selectCertificateOwners(db, peer.certificateDigest, addressOf(peer))
+  const all = await selectCertificateOwners(db, peer.certificateDigest, addressOf(peer.client))
   const owners = name === undefined ? all : all.filter((owner) => isOwner(owner, name))
   const [owner] = owners
   if (owner === undefined) return refuse('unknown client certificate')

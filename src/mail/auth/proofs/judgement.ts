@@ -38,6 +38,8 @@ export interface Judgement {
   reason: LoginReason
   account: LoginAccount | undefined
   credential?: UsedCredential | undefined
+  /** of a password that was verified before: all that follows a first success has followed */
+  isRecalled?: boolean
   /** SCRAM only */
   serverSignature?: Buffer | undefined
 }

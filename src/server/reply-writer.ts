@@ -1,7 +1,8 @@
 /**
- * Writes one message to a socket as the reply of RETR or TOP: header line, octets dot-stuffed, the
- * terminator. Small messages go out in one write; large ones chunk by chunk, the next chunk being
- * read while this one is on its way, waiting for the peer in between.
+ * Writes replies to a socket. Short ones and small messages are gathered, so that a hundred
+ * pipelined commands cost one write; large messages go out chunk by chunk, the next chunks being
+ * read while this one is on its way, waiting for the peer in between. A message as the reply of
+ * RETR or TOP is a header line, its octets dot-stuffed, and the terminator.
  */
 import type { Socket } from 'node:net'
 import { Failure } from '../base/failure.ts'
@@ -25,42 +26,79 @@ type Written = Extract<Pop3Outcome, { kind: 'retrieved' | 'unavailable' }>
 const RETRIEVED: Written = { kind: 'retrieved' }
 const NEEDS_UTF8: Written = { kind: 'unavailable', reason: 'needs-utf8' }
 
-export class MessageWriter {
+/** LIMIT: what is gathered before it must leave, for the process; as much as a socket buffers. */
+const GATHERED_MAX_OCTETS = 131_072
+/** Fewer octets are copied for the socket: the copy costs less than a place to gather anew. */
+const COPY_MAX_OCTETS = 2_048
+
+/** Where the replies of one pump are gathered, from its begin to its end: nothing waits between. */
+let gathered = Buffer.allocUnsafeSlow(GATHERED_MAX_OCTETS)
+let gatheredOctets = 0
+
+export class ReplyWriter {
   /** Totals of this connection, for the log. */
   messageCount = 0
   octets = 0
   /** True between the header line and the terminator: a fault now must destroy the connection. */
   isInMessage = false
   readonly #socket: Socket
+  /** Whether the kernel takes over at once what is written, so that its place is free again. */
+  #isFast = true
   #wake: (() => void) | undefined
 
   constructor(socket: Socket) {
     this.#socket = socket
-    socket.on('drain', () => this.#wake?.())
   }
 
-  /** The connection is gone: whoever waits for the peer to read is woken and fails. */
-  abandon(): void {
+  /** Keeps a reply until `flush`, which comes in the same turn. */
+  gather(pieces: readonly Buffer[]): void {
+    let octets = 0
+    for (const piece of pieces) octets += piece.length
+    if (gatheredOctets + octets > GATHERED_MAX_OCTETS) this.flush()
+    if (octets > GATHERED_MAX_OCTETS) {
+      this.#write(pieces)
+      return
+    }
+    for (const piece of pieces) {
+      gathered.set(piece, gatheredOctets)
+      gatheredOctets += piece.length
+    }
+  }
+
+  /** Writes what was gathered. To be called before anything else is done to the socket. */
+  flush(): void {
+    if (gatheredOctets === 0) return
+    const octets = gathered.subarray(0, gatheredOctets)
+    gatheredOctets = 0
+    if (this.#socket.destroyed) return
+    const isCopied = !this.#isFast || octets.length <= COPY_MAX_OCTETS
+    this.#socket.write(isCopied ? Buffer.from(octets) : octets)
+    this.#isFast = this.#socket.writableLength === 0
+    if (!isCopied && !this.#isFast) gathered = Buffer.allocUnsafeSlow(GATHERED_MAX_OCTETS)
+  }
+
+  /** The peer has taken what it was owed, or is gone: whoever waits for that looks again. */
+  wake(): void {
     this.#wake?.()
   }
 
   /**
-   * @returns undefined, with nothing written, if the message is not whole in memory
-   * @throws {Failure} MESSAGE_DAMAGED, nothing written
+   * Until `flush`, see `gather`.
+   * @returns undefined, with nothing gathered, if the message is not whole in memory
+   * @throws {Failure} MESSAGE_DAMAGED, nothing gathered
    */
-  writeAtOnce(message: StoredMessage, retrieval: Retrieval): Written | undefined {
+  gatherMessage(message: StoredMessage, retrieval: Retrieval): Written | undefined {
     checkOctets(message, retrieval)
     const { prefix, firstChunk: body } = message
     if (body === undefined) return undefined
     if (retrieval.isAsciiOnly && !isHeaderAscii([prefix, body])) return NEEDS_UTF8
-    const parts = [retrieval.header]
+    const pieces = [retrieval.header]
     const stuffer = new DotStuffer()
-    for (const piece of cut(retrieval.bodyLines, [prefix, body])) parts.push(...stuffer.push(piece))
-    parts.push(stuffer.finish())
-    const reply = Buffer.concat(parts)
-    this.#socket.write(reply)
+    for (const part of cut(retrieval.bodyLines, [prefix, body])) pieces.push(...stuffer.push(part))
+    pieces.push(stuffer.finish())
+    this.gather(pieces)
+    for (const piece of pieces) this.octets += piece.length
     this.messageCount++
-    this.octets += reply.length
     return RETRIEVED
   }
 
@@ -69,8 +107,11 @@ export class MessageWriter {
    *   isInMessage) on any fault
    */
   async write(maildrop: Maildrop, message: StoredMessage, retrieval: Retrieval): Promise<Written> {
-    const written = this.writeAtOnce(message, retrieval)
-    if (written !== undefined) return written
+    const written = this.gatherMessage(message, retrieval)
+    if (written !== undefined) {
+      this.flush()
+      return written
+    }
     let next = maildrop.readChunk(message, 0)
     let chunk = await next
     if (retrieval.isAsciiOnly && !isHeaderAscii([message.prefix, chunk])) return NEEDS_UTF8
@@ -100,19 +141,21 @@ export class MessageWriter {
     return RETRIEVED
   }
 
-  async #send(parts: readonly Buffer[]): Promise<void> {
-    this.#socket.cork()
-    for (const part of parts) {
-      this.#socket.write(part)
-      this.octets += part.length
-    }
-    this.#socket.uncork()
-    if (this.#socket.writableNeedDrain)
+  async #send(pieces: readonly Buffer[]): Promise<void> {
+    this.#write(pieces)
+    for (const piece of pieces) this.octets += piece.length
+    while (this.#socket.writableNeedDrain && !this.#socket.destroyed)
       await new Promise<void>((resolve) => {
         this.#wake = resolve
       })
     this.#wake = undefined
     if (this.#socket.destroyed) throw new Failure('LEASE_LOST', 'the peer has gone away')
+  }
+
+  #write(pieces: readonly Buffer[]): void {
+    this.#socket.cork()
+    for (const piece of pieces) this.#socket.write(piece)
+    this.#socket.uncork()
   }
 }
 

@@ -1,0 +1,119 @@
+/** Fetching mail: one RETR after the other, many in one write, with DELE, and one large message. */
+import { DELETE, deleteUser, LARGE, messageOf, wireOf } from '../content.ts'
+import type { Pop3Client } from '../pop3-client.ts'
+import { quit, type Stage } from '../stage.ts'
+
+const PIPELINED = 50
+const SESSIONS = 16
+
+/** @param size messages asked for in one write */
+export async function retrieve(stage: Stage, size = 1): Promise<void> {
+  const { job, window } = stage
+  const users = Array.from({ length: SESSIONS }, (_, at) => deleteUser(at + 1))
+  const clients = await Promise.all(users.map((user) => stage.openSession(job.pop3, user)))
+  window.open()
+  const loops = clients.map(
+    (client, at) =>
+      new Promise<void>((resolve) => {
+        const user = users[at] ?? ''
+        let number = 0
+        const next = (): void => {
+          if (window.isOver) {
+            resolve()
+            return
+          }
+          const asked = performance.now()
+          let text = ''
+          for (let i = 1; i <= size; i++) {
+            number = (number % DELETE.messages) + 1
+            text += `RETR ${number}\r\n`
+            client.expectMessage(DELETE.octets, stage.wire(user, number, DELETE.octets), () => {
+              window.count(performance.now() - asked, DELETE.octets)
+              if (i === size) next()
+            })
+          }
+          client.write(text)
+        }
+        next()
+      }),
+  )
+  await window.until(loops)
+  await Promise.all(clients.map(quit))
+}
+
+export const retrievePipelined = (stage: Stage): Promise<void> => retrieve(stage, PIPELINED)
+
+/** Everybody's 100 messages, RETR and DELE each, then QUIT; 16 users at once, each once. */
+export async function retrieveAndDelete(stage: Stage): Promise<void> {
+  const { job, window } = stage
+  const count = job.deleteUsers ?? DELETE.users
+  // Made before anything is measured.
+  for (let n = 1; n <= count; n++)
+    for (let number = 1; number <= DELETE.messages; number++)
+      stage.wire(deleteUser(n), number, DELETE.octets)
+  window.begin()
+  let turn = 0
+  const loops = Array.from({ length: Math.min(job.atOnce, SESSIONS) }, async () => {
+    while (turn < count) {
+      const user = deleteUser(++turn)
+      const client = await stage.openSession(job.pop3, user)
+      await emptyMaildrop(stage, client, user)
+      const asked = performance.now()
+      await new Promise<void>((resolve) => {
+        client.quit(() => window.note('quitMs', performance.now() - asked), resolve)
+      })
+    }
+  })
+  await window.until(loops)
+  for (let n = 1; n <= count; n += 8) {
+    const client = await stage.openSession(job.pop3, deleteUser(n))
+    await new Promise<void>((resolve) => {
+      client.expectOk(resolve, Buffer.from('0 0'))
+      client.write('STAT\r\n')
+    })
+    await quit(client)
+  }
+}
+
+function emptyMaildrop(stage: Stage, client: Pop3Client, user: string): Promise<void> {
+  return new Promise((resolve) => {
+    const next = (number: number): void => {
+      if (number > DELETE.messages) {
+        resolve()
+        return
+      }
+      const asked = performance.now()
+      client.expectMessage(DELETE.octets, stage.wire(user, number, DELETE.octets), () => {
+        client.expectOk(() => {
+          stage.window.count(performance.now() - asked, DELETE.octets)
+          next(number + 1)
+        })
+        client.write(`DELE ${number}\r\n`)
+      })
+      client.write(`RETR ${number}\r\n`)
+    }
+    next(1)
+  })
+}
+
+/** Again and again until the window is over, at least once. */
+export async function retrieveLarge(stage: Stage): Promise<void> {
+  const { job, window } = stage
+  const wire = wireOf(messageOf(LARGE.localPart, 1, LARGE.octets))
+  const client = await stage.openSession(job.pop3, LARGE.localPart)
+  window.begin()
+  const loop = new Promise<void>((resolve) => {
+    const next = (): void => {
+      const asked = performance.now()
+      client.expectMessage(LARGE.octets, wire, () => {
+        window.count(performance.now() - asked, LARGE.octets)
+        if (window.isDue) resolve()
+        else next()
+      })
+      client.write('RETR 1\r\n')
+    }
+    next()
+  })
+  await window.until([loop])
+  await quit(client)
+}

@@ -1,0 +1,262 @@
+/**
+ * The bench: starts the servers, seeds them alike, and for each round and each workload has every
+ * server in turn do it, so that what else goes on in the machine meets all of them.
+ *
+ *   npm run bench          Popgres and the canned-reply server
+ *   npm run bench:peers    with Dovecot and Courier, from Debian's packages
+ *
+ * BENCH_WORKLOADS, BENCH_SERVERS (names, separated by commas), BENCH_ROUNDS, BENCH_SECONDS,
+ * BENCH_WORKERS, BENCH_USERS, BENCH_DIST, BENCH_NODE_OPTIONS, BENCH_KEEP: see README.md.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Seed } from './load/content.ts'
+import type { Job, Load } from './load/job.ts'
+import { runJob } from './load/run-job.ts'
+import { DatabaseMeter } from './measure/database.ts'
+import { measure } from './measured-job.ts'
+import {
+  COLD_USERS,
+  isWorkload,
+  POLL_USERS,
+  planRound,
+  type Workload,
+  type Yardstick,
+} from './plan.ts'
+import { describeMachine, type Row } from './report/results.ts'
+import { writeResults } from './report/write.ts'
+import { startCanned } from './servers/canned.ts'
+import { type PopgresServer, startPopgres } from './servers/popgres.ts'
+import type { BenchServer } from './servers/server.ts'
+import { measureArgon2, measureCommits } from './servers/yardsticks.ts'
+
+const RESULTS = fileURLToPath(new URL('../../bench/results', import.meta.url))
+
+type Step = Workload | Yardstick
+
+const listOf = (name: string): string[] =>
+  (process.env[name] ?? '').split(',').flatMap((word) => word.trim() || [])
+const numberOf = (name: string, otherwise: number): number => Number(process.env[name] ?? otherwise)
+
+const rounds = numberOf('BENCH_ROUNDS', 3)
+const hasPeers = process.argv.includes('peers')
+/** With peers there is three times as much to do, and 15 minutes for it. */
+const seconds = numberOf('BENCH_SECONDS', hasPeers ? 2 : 3)
+const workers = numberOf('BENCH_WORKERS', 2)
+
+/** @throws for a name that is none: it would silently measure nothing */
+function chosenSteps(): Step[] {
+  const all = planRound(workers)
+  const names = listOf('BENCH_WORKLOADS')
+  const known = all.map(({ name }) => name)
+  const unknown = names.find((name) => !known.includes(name))
+  if (unknown !== undefined) throw new Error(`${unknown} is none of ${known.join(', ')}`)
+  const most = numberOf('BENCH_USERS', POLL_USERS)
+  return all
+    .filter(({ name }) => names.length === 0 || names.includes(name))
+    .map((step) => (isWorkload(step) ? { ...step, users: Math.min(step.users, most) } : step))
+}
+
+function seedFor(workloads: readonly Workload[]): Seed {
+  const special = workloads.flatMap(({ needs }) => needs ?? [])
+  const hasCold = workloads.some(({ load }) => load === 'cold-login')
+  const most = Math.max(1, ...workloads.map(({ users }) => users))
+  const users = hasCold ? POLL_USERS + COLD_USERS * rounds : most
+  return { users, messagesEach: 10, messageOctets: 1_024, special: [...new Set(special)] }
+}
+
+class Bench {
+  readonly rows: Row[] = []
+  readonly #place = mkdtempSync(join(tmpdir(), 'popgres-bench-'))
+  readonly #servers: BenchServer[] = []
+  readonly #nodes = new Map<string, BenchServer>()
+  readonly #steps: readonly Step[]
+  readonly #workloads: readonly Workload[]
+  readonly #seed: Seed
+  #popgres: PopgresServer | undefined
+  #meter: DatabaseMeter | undefined
+  hasFailed = false
+
+  constructor(steps: readonly Step[]) {
+    this.#steps = steps
+    this.#workloads = steps.filter(isWorkload)
+    this.#seed = seedFor(this.#workloads)
+  }
+
+  async start(): Promise<void> {
+    const extras = this.#workloads.flatMap(({ extra }) => extra ?? [])
+    const starters = new Map<string, () => Promise<BenchServer>>([
+      [
+        'popgres',
+        async () => {
+          this.#popgres = await startPopgres(this.#place, this.#seed, workers, extras)
+          this.#meter = await DatabaseMeter.open(this.#popgres.databaseUrl)
+          return this.#popgres
+        },
+      ],
+      ['canned', () => startCanned(this.#place, this.#seed)],
+      ...(hasPeers ? await peerStarters(this.#place, this.#seed) : []),
+    ])
+    const wanted = listOf('BENCH_SERVERS')
+    for (const [name, startServer] of starters) {
+      if (wanted.length > 0 && !wanted.some((word) => name.startsWith(word))) continue
+      say(`starting ${name}`)
+      this.#servers.push(await startServer())
+    }
+  }
+
+  /** Whoever remembers logins has seen everybody before anything is measured. */
+  async warmUp(): Promise<void> {
+    const warm = this.#workloads.filter(
+      ({ load, node, isMemory }) => load !== 'cold-login' && !node && !isMemory,
+    )
+    const users = Math.max(0, ...warm.map((workload) => workload.users))
+    for (const server of this.#servers)
+      if (server.cachesLogins !== false) await this.#warmUpOne(server, users)
+    for (const workload of this.#workloads.filter(({ node }) => node !== undefined)) {
+      const server = await this.#nodeFor(workload)
+      if (server !== undefined) await this.#warmUpOne(server, workload.users)
+    }
+  }
+
+  async run(): Promise<void> {
+    for (let round = 1; round <= rounds; round++)
+      for (const step of this.#steps) {
+        if (isWorkload(step)) await this.#onAll(step, round)
+        else await this.#compareWith(step)
+      }
+  }
+
+  async stop(): Promise<void> {
+    await this.#meter?.close()
+    for (const server of this.#servers) await server.stop()
+    if (process.env.BENCH_KEEP !== undefined) say(`logs and databases are in ${this.#place}`)
+    else rmSync(this.#place, { recursive: true, force: true, maxRetries: 3 })
+  }
+
+  async #onAll(workload: Workload, round: number): Promise<void> {
+    if (workload.isOnce && round > 1) return
+    for (const server of await this.#serversFor(workload))
+      await this.#measure(server, workload, round)
+  }
+
+  async #compareWith({ name }: Yardstick): Promise<void> {
+    const url = this.#popgres?.databaseUrl
+    if (name === 'bare-argon2') this.#add(await measureArgon2(seconds))
+    else if (url !== undefined) this.#add(await measureCommits(url, seconds))
+  }
+
+  async #warmUpOne(server: BenchServer, users: number): Promise<void> {
+    if (users === 0) return
+    say(`warming up ${server.name}: ${users} users`)
+    await runJob(this.#job(server, 'warm-up', { from: 1, count: users }, 32))
+  }
+
+  async #serversFor(workload: Workload): Promise<BenchServer[]> {
+    if (workload.node !== undefined) return [(await this.#nodeFor(workload)) ?? []].flat()
+    if (workload.extra !== undefined) return this.#popgres === undefined ? [] : [this.#popgres]
+    const servers = this.#servers.filter(
+      ({ cannot, name }) => !cannot.has(workload.name) && (workload.isLogin || !isVariant(name)),
+    )
+    if (!workload.isMemory) return servers
+    const node = await this.#nodeFor({ ...workload, node: { workers, canCollect: true } })
+    return servers.map((server) => (server === this.#popgres && node ? node : server))
+  }
+
+  async #nodeFor({ node }: Workload): Promise<BenchServer | undefined> {
+    const key = JSON.stringify(node)
+    if (node === undefined || this.#popgres === undefined) return undefined
+    const server = this.#nodes.get(key) ?? (await this.#popgres.attach(node))
+    this.#nodes.set(key, server)
+    return server
+  }
+
+  async #measure(server: BenchServer, workload: Workload, round: number): Promise<void> {
+    const { name, load, users, atOnce, extra } = workload
+    const from = load === 'cold-login' ? POLL_USERS + 1 + (round - 1) * COLD_USERS : 1
+    const job = this.#job(server, load, { from, count: users }, atOnce)
+    if (extra !== undefined) job.bigUser = extra
+    try {
+      const meter = server.databaseUrl === undefined ? undefined : this.#meter
+      this.#add(await measure(server, workload, job, meter))
+    } catch (error) {
+      this.hasFailed = true
+      say(`FAILED: ${name} on ${server.name}: ${error}`)
+      const nothing = { rate: Number.NaN, unit: workload.unit, note: `failed: ${error}` }
+      this.rows.push({ workload: name, server: server.name, ...nothing })
+    }
+    await server.reset(name)
+  }
+
+  #job(server: BenchServer, load: Load, users: Job['users'], atOnce: number): Job {
+    const { pop3, pop3s, lmtp } = server
+    const endpoints = { pop3, ...(pop3s && { pop3s }), ...(lmtp && { lmtp }) }
+    return { load, ...endpoints, seed: this.#seed, users, atOnce, seconds, warmUpSeconds: 0.5 }
+  }
+
+  #add(row: Row): void {
+    this.rows.push(row)
+    say(describeRow(row))
+  }
+}
+
+/** Of one server with others' ways to log in. */
+const isVariant = (name: string): boolean =>
+  name.startsWith('dovecot') && name !== 'dovecot sha512 cache'
+
+async function peerStarters(
+  place: string,
+  seed: Seed,
+): Promise<[string, () => Promise<BenchServer>][]> {
+  const { PEERS } = await import('./servers/peers.ts')
+  return PEERS.map(({ name, start }) => [name, () => start(place, seed)])
+}
+
+const say = (text: string): void => void process.stderr.write(`${text}\n`)
+
+function describeRow(row: Row): string {
+  const ms = (value: number | undefined): string => value?.toFixed(1) ?? '-'
+  const { figures = {} } = row
+  const more = Object.entries(figures).map(([name, value]) => `${name} ${value.toFixed(3)}`)
+  return [
+    `${row.workload} on ${row.server}: ${row.rate.toFixed(1)} ${row.unit}/s`,
+    `CPU per 1000: server ${ms(row.serverCpuMs)} database ${ms(row.databaseCpuMs)}` +
+      ` generator ${ms(row.generatorCpuMs)} ms`,
+    `p50 ${row.latencyMs?.p50.toFixed(2)} p99 ${row.latencyMs?.p99.toFixed(2)} ms`,
+    row.statementsPerSession && `${row.statementsPerSession.toFixed(2)} statements a session`,
+    row.memoryKib && `${row.memoryKib.toFixed(1)} KiB`,
+    ...more,
+    row.note,
+  ]
+    .filter(Boolean)
+    .join(', ')
+}
+
+async function main(): Promise<void> {
+  const bench = new Bench(chosenSteps())
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => void bench.stop().finally(() => process.exit(130)))
+  try {
+    await bench.start()
+    await bench.warmUp()
+    await bench.run()
+  } finally {
+    await bench.stop()
+  }
+  const results = {
+    machine: describeMachine(),
+    date: new Date().toISOString(),
+    rounds,
+    rows: bench.rows,
+  }
+  const title = hasPeers ? 'Popgres and its peers' : 'Popgres'
+  const isWhole = process.env.BENCH_WORKLOADS === undefined
+  const place = isWhole ? RESULTS : mkdtempSync(join(tmpdir(), 'popgres-bench-results-'))
+  console.info(writeResults(place, hasPeers ? 'peers' : 'bench', title, results))
+  say(`results are in ${place}`)
+  process.exitCode = bench.hasFailed ? 1 : 0
+}
+
+await main()
