@@ -1,6 +1,7 @@
 /** One workload on one server, once: the job, and the server's CPU, memory and SQL meanwhile. */
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Job, JobResult } from './load/job.ts'
-import { runJob } from './load/run-job.ts'
+import { runJob, runShared } from './load/run-job.ts'
 import {
   type DatabaseMeter,
   type DatabaseReading,
@@ -13,6 +14,7 @@ import type { Workload } from './plan.ts'
 import type { Figures, Row } from './report/results.ts'
 import type { BenchServer } from './servers/server.ts'
 
+/** From one look at the memory to the next: the server works meanwhile. */
 const SAMPLE_MS = 100
 const SETTLE_MS = 1_500
 /** Above this share of a core the generator may have been what was measured. */
@@ -43,11 +45,14 @@ export async function measure(
 ): Promise<Row> {
   if (workload.load === 'lmtp') await meter?.checkpoint()
   const before = await meter?.read()
-  // Of long sessions only what lies between login and QUIT is a message's.
-  const isInside = workload.load === 'retr' || workload.load === 'retr-pipelined'
+  // Of long sessions only what lies between login and QUIT is a message's; of WAL what a checkpoint
+  // makes dear is over when the warm-up is.
+  const isInside = ['retr', 'retr-pipelined', 'lmtp'].includes(workload.load)
   const watched = new Watched(server, workload, isInside ? meter : undefined)
-  const result = await runJob(job, watched)
-  watched.stop()
+  const { generators = 1 } = workload
+  const result =
+    generators > 1 ? await runShared(job, generators, watched) : await runJob(job, watched)
+  await watched.stop()
   const after = await meter?.read()
   const work = before && after ? workBetween(before, after) : undefined
   const inside = await watched.work
@@ -57,36 +62,45 @@ export async function measure(
 class Watched {
   readonly #server: BenchServer
   readonly #meter: DatabaseMeter | undefined
-  readonly #timer: NodeJS.Timeout | undefined
+  readonly #isSession: boolean
   readonly #idle: { sessions: number; kib: number }[] = []
-  readonly #kibBefore: number = 0
-  #kibMost = 0
-  #cpu = { server: 0, database: 0 }
+  #looks: Promise<number[]> | undefined
+  #isOver = false
+  #cpu = { server: 0, database: 0, proxy: 0 }
   #readings: Promise<DatabaseReading>[] = []
 
-  constructor(server: BenchServer, { atOnce, load }: Workload, meter: DatabaseMeter | undefined) {
+  constructor(server: BenchServer, workload: Workload, meter: DatabaseMeter | undefined) {
     this.#server = server
     this.#meter = meter
-    // Of one session at a time memory can be told.
-    if (atOnce !== 1 || load === 'cold-login') return
-    this.#kibBefore = pssKib(server.pids().server)
-    this.#timer = setInterval(() => this.#sample(), SAMPLE_MS)
+    this.#isSession = workload.isSession === true
   }
 
   readonly onBegin = (): void => {
     this.#readDatabase()
     this.#cpu = this.#readCpu()
+    if (this.#isSession) this.#looks = this.#look(() => this.#isOver)
   }
 
   readonly onEnd = (): void => {
+    this.#isOver = true
     this.#readDatabase()
-    const { server, database } = this.#readCpu()
-    this.#cpu = { server: server - this.#cpu.server, database: database - this.#cpu.database }
+    const { server, database, proxy } = this.#readCpu()
+    this.#cpu = {
+      server: server - this.#cpu.server,
+      database: database - this.#cpu.database,
+      proxy: proxy - this.#cpu.proxy,
+    }
   }
 
   readonly onReady = async (sessions: number): Promise<void> => {
-    this.#server.collectGarbage?.()
-    await new Promise((resolve) => setTimeout(resolve, SETTLE_MS))
+    if (this.#isSession) {
+      const since = performance.now()
+      const looks = await this.#look(() => performance.now() - since > SETTLE_MS)
+      this.#idle.push({ sessions, kib: Math.min(...looks) })
+      return
+    }
+    await this.#server.collectGarbage?.()
+    await delay(SETTLE_MS)
     const { server, database } = this.#server.pids()
     this.#idle.push({ sessions, kib: pssKib(server) + pssKib(database) })
   }
@@ -98,32 +112,46 @@ class Watched {
     )
   }
 
-  get cpuMs(): { server: number; database: number } {
+  get cpuMs(): { server: number; database: number; proxy: number } {
     return this.#cpu
   }
 
-  /** Of a session: what each further idle one took, or what one grew the server by. */
+  /** Of a session: what each further idle one took, or the most by which a busy one grew it. */
   get memoryKib(): number | undefined {
     const [first, last] = this.#idle
-    if (first && last) return (last.kib - first.kib) / (last.sessions - first.sessions)
-    return this.#timer === undefined ? undefined : Math.max(0, this.#kibMost - this.#kibBefore)
+    if (first === undefined || last === undefined) return undefined
+    return (last.kib - first.kib) / (last.sessions - first.sessions)
   }
 
-  stop(): void {
-    clearInterval(this.#timer)
+  async stop(): Promise<void> {
+    this.#isOver = true
+    const looks = await this.#looks
+    if (looks !== undefined) this.#idle.push({ sessions: 1, kib: Math.max(...looks) })
+  }
+
+  /** What is in use, again and again; Node servers collect their garbage just before. */
+  async #look(isEnough: () => boolean): Promise<number[]> {
+    const looks: number[] = []
+    do {
+      const collected = await this.#server.collectGarbage?.()
+      looks.push(collected ?? pssKib(this.#server.pids().server))
+      await delay(SAMPLE_MS)
+    } while (!isEnough())
+    return looks
   }
 
   #readDatabase(): void {
     if (this.#meter !== undefined) this.#readings.push(this.#meter.read())
   }
 
-  #sample(): void {
-    this.#kibMost = Math.max(this.#kibMost, pssKib(this.#server.pids().server))
-  }
-
-  #readCpu(): { server: number; database: number } {
+  #readCpu(): { server: number; database: number; proxy: number } {
     const { server, database } = this.#server.pids()
-    return { server: cpuMillis(server), database: cpuMillis(database) }
+    const { proxyPid } = this.#server
+    return {
+      server: cpuMillis(server),
+      database: cpuMillis(database),
+      proxy: proxyPid === undefined ? 0 : cpuMillis([proxyPid]),
+    }
   }
 }
 
@@ -136,20 +164,21 @@ function toRow(
   inside: DatabaseWork | undefined,
 ): Row {
   const { operations, seconds, octets, latencyMs, cpuSeconds } = result
-  const isLarge = workload.load === 'large-message'
-  const isIdle = workload.load === 'idle' || workload.load === 'idle-tls'
+  const isLarge = workload.load.startsWith('large-message')
+  const isMemory = workload.isMemory === true
   const perThousand = (ms: number): number => (ms / operations) * 1_000
   const { memoryKib, cpuMs } = watched
   if (process.env.BENCH_STATEMENTS !== undefined) show(work?.statements ?? [])
   const statements = work && countCalls(work)
-  const notes = notesOf(workload, result, work)
+  const notes = notesOf(workload, result, inside)
+  if (cpuMs.proxy > 0) notes.push(`the proxy's CPU ${perThousand(cpuMs.proxy).toFixed(0)}`)
   const figures = figuresOf(workload, result, work, inside)
   return {
     workload: workload.name,
     server: server.databaseUrl === undefined ? server.name : 'popgres',
     rate: isLarge ? octets / 1e6 / seconds : operations / seconds,
     unit: isLarge ? 'MB' : workload.unit,
-    ...(isIdle
+    ...(isMemory
       ? {}
       : {
           serverCpuMs: perThousand(cpuMs.server),
@@ -159,7 +188,7 @@ function toRow(
           generatorCpuMs: perThousand(cpuSeconds * 1_000),
         }),
     latencyMs,
-    ...(statements === undefined || isIdle
+    ...(statements === undefined || isMemory
       ? {}
       : { statementsPerSession: statements / result.sessions }),
     ...(memoryKib === undefined ? {} : { memoryKib }),
@@ -181,7 +210,7 @@ function show(statements: readonly Statement[]): void {
 
 function figuresOf(
   { load }: Workload,
-  { details, octetsInAll, operations, operationsInAll }: JobResult,
+  { details, octets, operations, operationsInAll }: JobResult,
   work: DatabaseWork | undefined,
   inside: DatabaseWork | undefined,
 ): Figures {
@@ -189,28 +218,31 @@ function figuresOf(
   if (load === 'big-maildrop')
     for (const name of ['loginMs', 'statMs', 'listMs', 'uidlMs'] as const)
       figures[name] = details[name] ?? Number.NaN
-  if (load === 'retr-dele') figures.quitMs = details.quitMs ?? Number.NaN
-  if (inside !== undefined) figures.statementsPerMessage = countCalls(inside) / operations
+  if (load === 'retr-dele' || load === 'quit') figures.quitMs = details.quitMs ?? Number.NaN
   if (load === 'retr-dele' && work !== undefined)
     figures.statementsPerMessage = countCalls(work) / operationsInAll
-  if (load === 'lmtp' && work !== undefined)
-    figures.walOctetsPerOctet = work.walOctets / octetsInAll
+  if (inside !== undefined && load === 'lmtp') figures.walOctetsPerOctet = inside.walOctets / octets
+  else if (inside !== undefined) figures.statementsPerMessage = countCalls(inside) / operations
   return figures
 }
 
 function notesOf(
-  { load }: Workload,
-  { cpuSeconds, seconds, details, octetsInAll }: JobResult,
-  work: DatabaseWork | undefined,
+  { load, generators = 1 }: Workload,
+  { cpuSeconds, seconds, details, octets }: JobResult,
+  inside: DatabaseWork | undefined,
 ): string[] {
   const notes: string[] = []
   const share = cpuSeconds / seconds
-  if (share > GENERATOR_BUSY) notes.push(`the generator took ${share.toFixed(2)} of a core`)
+  if (share > GENERATOR_BUSY * generators)
+    notes.push(
+      `the generator took ${share.toFixed(2)} of ${generators === 1 ? 'a core' : `${generators} cores`}`,
+    )
+  else if (generators > 1) notes.push(`${generators} generators: ${share.toFixed(2)} of a core`)
   if (load.startsWith('poll-tls')) notes.push(`${details.resumed ?? 0} resumed`)
   if (load === 'mixed-day')
     notes.push(`${details.fetches ?? 0} fetches, ${details.deliveries ?? 0} deliveries`)
-  if (load === 'lmtp' && work !== undefined) {
-    const pages = (work.walFullPages * 8_192) / octetsInAll
+  if (load === 'lmtp' && inside !== undefined) {
+    const pages = (inside.walFullPages * 8_192) / octets
     notes.push(`whole pages in WAL: at most ${pages.toFixed(2)} an octet`)
   }
   return notes

@@ -16,10 +16,14 @@ export interface Workload {
   needs?: Special
   /** Logging in is what is measured: variants that differ in it take part. */
   isLogin?: boolean
-  /** Memory and the like: once is enough, and before others leave their traces. */
+  /** Memory and the like: once is enough. */
   isOnce?: boolean
   /** Popgres on a node of its own, whose memory nothing else has stretched. */
   isMemory?: boolean
+  /** Of one session, on a node for it alone. */
+  isSession?: boolean
+  /** One would take a core. */
+  generators?: number
   /** On a node of its own on Popgres's database; nobody else has that. */
   node?: NodeOptions
   /** A maildrop that only Popgres has. */
@@ -58,27 +62,37 @@ export function planRound(workers: number): (Workload | Yardstick)[] {
     load: name,
     name,
   })
+  const memory = { isOnce: true, isMemory: true } as const
+  const session = { ...memory, isSession: true } as const
+  const tls = { ...poll, generators: 2 } as const
   return [
-    named('idle', { ...poll, unit: 'logins', isOnce: true, isMemory: true }),
-    named('idle-tls', { ...poll, unit: 'logins', isOnce: true, isMemory: true }),
+    named('idle', { ...poll, unit: 'logins', ...memory }),
+    named('idle-tls', { ...poll, unit: 'logins', ...memory }),
+    named('big-maildrop-memory', { ...big, unit: 'listings', needs: 'big', ...session }),
+    named('large-message-memory', { ...big, unit: 'messages', needs: 'large', ...session }),
     named('poll', { ...poll, isLogin: true }),
     named('poll-stat', poll),
-    named('poll-tls', { ...poll, isLogin: true }),
-    named('poll-tls-resumed', { ...poll, users: FEW_USERS }),
+    named('poll-tls', { ...tls, isLogin: true }),
+    named('poll-tls-resumed', { ...tls, users: FEW_USERS }),
     named('cold-login', { ...poll, unit: 'logins', users: COLD_USERS, isLogin: true }),
     { name: 'bare-argon2' },
     named('retr', retr),
     named('retr-pipelined', retr),
     named('retr-dele', retr),
+    named('quit', { ...retr, unit: 'sessions', atOnce: 1 }),
     { name: 'durable-commit' },
     named('large-message', { ...big, unit: 'messages', needs: 'large' }),
     named('big-maildrop', { ...big, needs: 'big' }),
     named('lmtp', { ...big, unit: 'messages', atOnce: 16, needs: 'deliver' }),
     named('mixed-day', { ...poll, unit: 'sessions', needs: 'deliver' }),
-    away('poll-1ms', { ...poll, name: '', users: FEW_USERS }, 1),
-    away('retr-1ms', { ...retr, name: '' }, 1),
-    away('poll-5ms', { ...poll, name: '', users: FEW_USERS }, 5),
-    away('retr-5ms', { ...retr, name: '' }, 5),
+    ...[0, 1, 5].flatMap((delayMs) => {
+      // No target speaks of the farthest.
+      const times = { isOnce: delayMs === 5 }
+      return [
+        away(`poll-${delayMs}ms`, { ...poll, ...times, name: '', users: FEW_USERS }, delayMs),
+        away(`retr-${delayMs}ms`, { ...retr, ...times, name: '' }, delayMs),
+      ]
+    }),
     ...[1, 2, 4].map(pollWith),
     { ...big, name: 'big-maildrop-imported', extra: IMPORTED, isOnce: true },
     { ...big, name: 'big-maildrop-million', extra: MILLION, isOnce: true },

@@ -9,7 +9,7 @@
  * BENCH_WORKERS, BENCH_USERS, BENCH_DIST, BENCH_NODE_OPTIONS, BENCH_KEEP: see README.md.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Seed } from './load/content.ts'
@@ -36,6 +36,11 @@ const RESULTS = fileURLToPath(new URL('../../bench/results', import.meta.url))
 
 type Step = Workload | Yardstick
 
+/** Of each worker. */
+const POLLS_UNTIL_COMPILED = 8_000
+/** By all those polls. */
+const COMPILED_BY_WARM_UP: ReadonlySet<Load> = new Set(['poll', 'cold-login'])
+
 const listOf = (name: string): string[] =>
   (process.env[name] ?? '').split(',').flatMap((word) => word.trim() || [])
 const numberOf = (name: string, otherwise: number): number => Number(process.env[name] ?? otherwise)
@@ -44,7 +49,8 @@ const rounds = numberOf('BENCH_ROUNDS', 3)
 const hasPeers = process.argv.includes('peers')
 /** With peers there is three times as much to do, and 15 minutes for it. */
 const seconds = numberOf('BENCH_SECONDS', hasPeers ? 2 : 3)
-const workers = numberOf('BENCH_WORKERS', 2)
+/** As Popgres has by default. */
+const workers = numberOf('BENCH_WORKERS', Math.ceil(availableParallelism() / 2))
 
 /** @throws for a name that is none: it would silently measure nothing */
 function chosenSteps(): Step[] {
@@ -64,7 +70,8 @@ function seedFor(workloads: readonly Workload[]): Seed {
   const hasCold = workloads.some(({ load }) => load === 'cold-login')
   const most = Math.max(1, ...workloads.map(({ users }) => users))
   const users = hasCold ? POLL_USERS + COLD_USERS * rounds : most
-  return { users, messagesEach: 10, messageOctets: 1_024, special: [...new Set(special)] }
+  const cold = hasCold ? { coldFrom: POLL_USERS + 1 } : {}
+  return { users, ...cold, messagesEach: 10, messageOctets: 1_024, special: [...new Set(special)] }
 }
 
 class Bench {
@@ -107,25 +114,36 @@ class Bench {
     }
   }
 
-  /** Whoever remembers logins has seen everybody before anything is measured. */
+  /**
+   * Whoever remembers logins has seen everybody before anything is measured, and V8 has compiled
+   * what runs: a server runs for weeks.
+   */
   async warmUp(): Promise<void> {
     const warm = this.#workloads.filter(
       ({ load, node, isMemory }) => load !== 'cold-login' && !node && !isMemory,
     )
     const users = Math.max(0, ...warm.map((workload) => workload.users))
     for (const server of this.#servers)
-      if (server.cachesLogins !== false) await this.#warmUpOne(server, users)
+      if (server.cachesLogins !== false || server.nodeWorkers) await this.#warmUpOne(server, users)
     for (const workload of this.#workloads.filter(({ node }) => node !== undefined)) {
       const server = await this.#nodeFor(workload)
       if (server !== undefined) await this.#warmUpOne(server, workload.users)
     }
+    for (const workload of this.#workloads)
+      if (!(workload.isMemory || workload.extra || COMPILED_BY_WARM_UP.has(workload.load)))
+        for (const server of await this.#serversFor(workload))
+          if (server.nodeWorkers !== undefined) await this.#rehearse(server, workload)
   }
 
   async run(): Promise<void> {
     for (let round = 1; round <= rounds; round++)
       for (const step of this.#steps) {
-        if (isWorkload(step)) await this.#onAll(step, round)
-        else await this.#compareWith(step)
+        if (!isWorkload(step)) {
+          await this.#compareWith(step)
+          continue
+        }
+        if (!step.isMemory) await this.#stopMemoryNodes()
+        await this.#onAll(step, round)
       }
   }
 
@@ -139,7 +157,28 @@ class Bench {
   async #onAll(workload: Workload, round: number): Promise<void> {
     if (workload.isOnce && round > 1) return
     for (const server of await this.#serversFor(workload))
-      await this.#measure(server, workload, round)
+      if (round === 1 || !isVariant(server.name)) await this.#measure(server, workload, round)
+  }
+
+  /** Not measured, and not believed blindly either: a wrong reply fails the run. */
+  async #rehearse(server: BenchServer, workload: Workload): Promise<void> {
+    const { name, load, users, atOnce } = workload
+    say(`warming up ${server.name}: ${name}`)
+    try {
+      await runJob(this.#job(server, load, { from: 1, count: users }, atOnce))
+    } catch (error) {
+      this.hasFailed = true
+      say(`FAILED: ${name} on ${server.name}: ${error}`)
+    }
+    await server.reset(name)
+  }
+
+  async #stopMemoryNodes(): Promise<void> {
+    for (const [key, { collectGarbage, stop }] of this.#nodes) {
+      if (collectGarbage === undefined) continue
+      this.#nodes.delete(key)
+      await stop()
+    }
   }
 
   async #compareWith({ name }: Yardstick): Promise<void> {
@@ -151,7 +190,10 @@ class Bench {
   async #warmUpOne(server: BenchServer, users: number): Promise<void> {
     if (users === 0) return
     say(`warming up ${server.name}: ${users} users`)
-    await runJob(this.#job(server, 'warm-up', { from: 1, count: users }, 32))
+    const job = this.#job(server, 'warm-up', { from: 1, count: users }, 32)
+    const { nodeWorkers } = server
+    const pollsMin = nodeWorkers && { pollsMin: nodeWorkers * POLLS_UNTIL_COMPILED }
+    await runJob({ ...job, ...pollsMin })
   }
 
   async #serversFor(workload: Workload): Promise<BenchServer[]> {
@@ -161,7 +203,8 @@ class Bench {
       ({ cannot, name }) => !cannot.has(workload.name) && (workload.isLogin || !isVariant(name)),
     )
     if (!workload.isMemory) return servers
-    const node = await this.#nodeFor({ ...workload, node: { workers, canCollect: true } })
+    const purpose = workload.isSession ? workload.name : 'idle'
+    const node = await this.#nodeFor({ ...workload, node: { workers, canCollect: true, purpose } })
     return servers.map((server) => (server === this.#popgres && node ? node : server))
   }
 
@@ -193,7 +236,9 @@ class Bench {
   #job(server: BenchServer, load: Load, users: Job['users'], atOnce: number): Job {
     const { pop3, pop3s, lmtp } = server
     const endpoints = { pop3, ...(pop3s && { pop3s }), ...(lmtp && { lmtp }) }
-    return { load, ...endpoints, seed: this.#seed, users, atOnce, seconds, warmUpSeconds: 0.5 }
+    // Whole pages, which a checkpoint makes dear, are over then.
+    const warmUpSeconds = load === 'lmtp' ? 1.5 : 0.5
+    return { load, ...endpoints, seed: this.#seed, users, atOnce, seconds, warmUpSeconds }
   }
 
   #add(row: Row): void {

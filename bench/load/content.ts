@@ -13,6 +13,8 @@ export interface Seed {
   users: number
   messagesEach: number
   messageOctets: number
+  /** From here on they are users whom nobody has seen when they are measured. */
+  coldFrom?: number
   /** Which of the special users are made; undefined: all. */
   special?: readonly Special[]
 }

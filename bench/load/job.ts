@@ -12,8 +12,11 @@ export type Load =
   | 'retr'
   | 'retr-pipelined'
   | 'retr-dele'
+  | 'quit'
   | 'big-maildrop'
+  | 'big-maildrop-memory'
   | 'large-message'
+  | 'large-message-memory'
   | 'idle'
   | 'idle-tls'
   | 'lmtp'
@@ -32,6 +35,10 @@ export interface Job {
   /** Measured; work of a fixed amount ends when it is done. */
   seconds: number
   warmUpSeconds: number
+  /** warm-up: fewer polls are not enough. */
+  pollsMin?: number
+  /** TLS polls: it has a part of the users, and waits for the other generators. */
+  isShared?: boolean
   /** retr-dele: how many of them; default: all. */
   deleteUsers?: number
   /** big-maildrop: whose, if not the usual one's. */
@@ -60,7 +67,7 @@ export interface JobResult {
 export interface JobWatcher {
   onBegin?: () => void
   onEnd?: () => void
-  /** idle: so many sessions are open and silent; the promise says when to go on. */
+  /** So many sessions are open and silent; the promise says when to go on. */
   onReady?: (sessions: number) => Promise<void>
 }
 

@@ -1,12 +1,14 @@
 /** From a job to the load that does it. */
 import type { Job, JobResult, JobWatcher } from './job.ts'
 import { deliver, mixedDay } from './loads/deliveries.ts'
-import { listBig } from './loads/maildrop.ts'
+import { listBig, listBigAgain } from './loads/maildrop.ts'
 import { idle, pollEach, polls, rememberSessions, warmUp } from './loads/polls.ts'
 import {
+  deleteAll,
   retrieve,
   retrieveAndDelete,
   retrieveLarge,
+  retrieveLargeAgain,
   retrievePipelined,
 } from './loads/retrievals.ts'
 import { Stage } from './stage.ts'
@@ -36,11 +38,13 @@ async function run(stage: Stage, watcher: JobWatcher): Promise<void> {
       window.open()
       return window.until(polls(stage, { hasUidl: false, endpoint: job.pop3 }))
     case 'poll-tls':
+      if (job.isShared) await onReady(0)
       window.open()
       return window.until(polls(stage, { hasUidl: true, endpoint: stage.pop3s }))
     case 'poll-tls-resumed': {
       const kind = { hasUidl: true, endpoint: stage.pop3s, tlsMemoryOf: rememberSessions() }
       await Promise.all(pollEach(stage, kind))
+      if (job.isShared) await onReady(0)
       window.open()
       return window.until(polls(stage, kind))
     }
@@ -53,10 +57,16 @@ async function run(stage: Stage, watcher: JobWatcher): Promise<void> {
       return retrievePipelined(stage)
     case 'retr-dele':
       return retrieveAndDelete(stage)
+    case 'quit':
+      return deleteAll(stage)
     case 'big-maildrop':
       return listBig(stage)
+    case 'big-maildrop-memory':
+      return listBigAgain(stage, onReady)
     case 'large-message':
       return retrieveLarge(stage)
+    case 'large-message-memory':
+      return retrieveLargeAgain(stage, onReady)
     case 'idle':
       return idle(stage, job.pop3, onReady)
     case 'idle-tls':

@@ -4,7 +4,7 @@
  * them. Anything wrong ends the whole job through `onWrong`.
  */
 import { connect as connectTcp, type Socket } from 'node:net'
-import { connect as connectTls, type TLSSocket } from 'node:tls'
+import { connect as connectTls, createSecureContext, type TLSSocket } from 'node:tls'
 import type { Endpoint } from '../servers/server.ts'
 import {
   DeliveredMessage,
@@ -17,6 +17,9 @@ import {
 } from './replies.ts'
 
 const EMPTY = Buffer.alloc(0)
+/** One for all connections: each would make its own, and fill it with every CA there is. */
+const secureContext = createSecureContext()
+const TLS = { secureContext, rejectUnauthorized: false, checkServerIdentity: () => undefined }
 
 /** Sessions of TLS, kept to be resumed. */
 export interface TlsMemory {
@@ -38,7 +41,7 @@ export class Pop3Client {
     const { host, port } = endpoint
     if (endpoint.tls) {
       const session = tls?.session === undefined ? {} : { session: tls.session }
-      this.#socket = connectTls({ host, port, rejectUnauthorized: false, ...session })
+      this.#socket = connectTls({ host, port, ...TLS, ...session })
       if (tls !== undefined) this.#socket.on('session', tls.onSession)
     } else this.#socket = connectTcp({ host, port })
     this.#socket.on('data', (chunk: Buffer) => this.#take(chunk))

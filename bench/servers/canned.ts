@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type { Seed } from '../load/content.ts'
 import { ProcessGroup } from '../measure/processes.ts'
 import { makeCertificate } from './certificate.ts'
-import { COLLECTING, collectGarbage } from './garbage.ts'
+import { collectGarbage, collecting } from './garbage.ts'
 import type { BenchServer } from './server.ts'
 
 const PROGRAM = fileURLToPath(new URL('canned-process.js', import.meta.url))
@@ -19,7 +19,7 @@ export async function startCanned(place: string, seed: Seed): Promise<BenchServe
   const { certFile, keyFile } = await makeCertificate(own)
   const group = new ProcessGroup('canned')
   const setup = JSON.stringify({ seed, certFile, keyFile })
-  const child = group.spawn(process.execPath, [...COLLECTING, PROGRAM, setup], {
+  const child = group.spawn(process.execPath, [...collecting(own), PROGRAM, setup], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
   const [ports] = (await once(child, 'message')) as [{ pop3: number; pop3s: number }]
@@ -34,8 +34,9 @@ export async function startCanned(place: string, seed: Seed): Promise<BenchServe
       ['mixed-day', NO_DELIVERY],
     ]),
     cachesLogins: false,
+    nodeWorkers: 1,
     pids: () => ({ server: group.pids(), database: [] }),
-    collectGarbage: () => collectGarbage(group.pids()),
+    collectGarbage: () => collectGarbage(own, group.pids()),
     reset: async () => {
       child.send('reset')
     },

@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path'
 import { addressOf, DELETE, DELIVER, deleteUser, deliverUser } from '../load/content.ts'
 
 /** Workloads that leave other mail than they found. */
-const CHANGING = /^(retr-dele|lmtp|mixed-day)/
+const CHANGING = /^(retr-dele|quit|lmtp|mixed-day)/
 
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1)
 

@@ -29,6 +29,7 @@ export async function seedMail(
   url: string,
   seed: Seed,
   extras: readonly ExtraMaildrop[],
+  beforeVacuum: () => Promise<void>,
 ): Promise<void> {
   const client = new pg.Client(url)
   await client.connect()
@@ -44,6 +45,7 @@ export async function seedMail(
     await insertMessages(client, domainId, userIds, [...accountsOf(seed)])
     for (const extra of extras)
       await insertExtra(client, domainId, userIds.get(extra.localPart) ?? 0, extra)
+    await beforeVacuum()
     await client.query(VACUUM)
     await client.query('checkpoint')
   } finally {
@@ -188,7 +190,7 @@ const COUNT_AGAIN = (prefix: string): string =>
 /** After a workload that deletes or delivers. */
 export async function resetMail(url: string, workload: string): Promise<void> {
   const isDelivery = workload.startsWith('lmtp') || workload.startsWith('mixed-day')
-  if (!isDelivery && !workload.startsWith('retr-dele')) return
+  if (!isDelivery && !['retr-dele', 'quit'].includes(workload)) return
   const client = new pg.Client(url)
   await client.connect()
   try {

@@ -13,8 +13,9 @@ import { PASSWORD, type Seed } from '../load/content.ts'
 import { startDelayProxy } from '../load/delay-proxy.ts'
 import { ProcessGroup } from '../measure/processes.ts'
 import { type Certificate, makeCertificate } from './certificate.ts'
-import { COLLECTING, collectGarbage } from './garbage.ts'
+import { collectGarbage, collecting } from './garbage.ts'
 import { type ExtraMaildrop, resetMail, seedMail } from './popgres-mail.ts'
+import { setPasswords } from './popgres-passwords.ts'
 import type { BenchServer, Endpoint } from './server.ts'
 
 const PROJECT = fileURLToPath(new URL('../../..', import.meta.url))
@@ -29,8 +30,10 @@ export interface NodeOptions {
   workers: number
   /** Its memory is to be measured. */
   canCollect?: boolean
-  /** Milliseconds to the database and back. */
+  /** Milliseconds to the database and back, through a proxy; 0: the proxy's own. */
   delayMs?: number
+  /** For this alone, whose memory nothing else has stretched. */
+  purpose?: string
 }
 
 export interface PopgresServer extends BenchServer {
@@ -64,7 +67,8 @@ export async function startPopgres(
   const node = await startNode(own, 'popgres', certificate, settings)
   const databaseUrl = urlOf(dataDir)
   try {
-    await seedMail(databaseUrl, seed, extras)
+    const setCold = (): Promise<void> => setPasswords(DIST, databaseUrl, secretKeyOf(dataDir), seed)
+    await seedMail(databaseUrl, seed, extras, setCold)
   } catch (error) {
     await node.stop()
     throw error
@@ -72,41 +76,31 @@ export async function startPopgres(
   const database = new ProcessGroup('popgres-database')
   database.adopt(postmasterOf(dataDir).pid)
   const attached = new Set<BenchServer>()
-  const base = { cannot: new Map<string, string>(), databaseUrl }
   const pidsOf = (group: ProcessGroup) => () => {
     const ofDatabase = new Set(database.pids())
     const server = group.pids().filter((pid) => !ofDatabase.has(pid))
     return { server, database: [...ofDatabase] }
   }
-  const reset = (workload: string): Promise<void> => resetMail(databaseUrl, workload)
+  const base = {
+    cannot: new Map<string, string>(),
+    databaseUrl,
+    reset: (workload: string): Promise<void> => resetMail(databaseUrl, workload),
+  }
   const { group, stop, ...endpoints } = node
+  let nodes = 0
   const attach = async (options: NodeOptions): Promise<BenchServer> => {
-    const { workers, delayMs = 0, canCollect = false } = options
-    const name = delayMs > 0 ? `popgres ${delayMs}ms` : `popgres ${workers} workers`
-    const proxy =
-      delayMs > 0 ? await startDelayProxy(postmasterOf(dataDir).port, delayMs) : undefined
-    const url = await makeRole(databaseUrl)
-    if (proxy !== undefined) url.port = String(proxy.port)
-    const other = await startNode(own, name, certificate, {
-      DATABASE_URL: url.toString(),
-      POPGRES_SECRET_KEY: readFileSync(join(dataDir, 'secret-key'), 'utf8').trim(),
-      POPGRES_WORKERS: String(workers),
-      ...(canCollect ? { NODE_OPTIONS: COLLECTING.join(' ') } : {}),
-    })
-    const pids = pidsOf(other.group)
+    const more = await startAttached(own, `popgres ${++nodes}`, certificate, options)
+    const { group, stop, ...others } = more
+    const pids = pidsOf(group)
+    const collect = { collectGarbage: () => collectGarbage(own, pids().server) }
     const server: BenchServer = {
       ...base,
-      name,
-      pop3: other.pop3,
-      pop3s: other.pop3s,
-      lmtp: other.lmtp,
+      ...others,
+      nodeWorkers: options.workers,
       pids,
-      ...(canCollect ? { collectGarbage: () => collectGarbage(pids().server) } : {}),
-      reset,
+      ...(options.canCollect ? collect : {}),
       stop: async () => {
-        if (!attached.delete(server)) return
-        await other.stop()
-        await proxy?.stop()
+        if (attached.delete(server)) await stop()
       },
     }
     attached.add(server)
@@ -116,8 +110,8 @@ export async function startPopgres(
     ...base,
     ...endpoints,
     name: 'popgres',
+    nodeWorkers: workers,
     pids: pidsOf(group),
-    reset,
     attach,
     stop: async () => {
       for (const server of [...attached]) await server.stop()
@@ -126,6 +120,36 @@ export async function startPopgres(
     },
   }
 }
+
+/** On the database of the first node. */
+async function startAttached(
+  own: string,
+  id: string,
+  certificate: Certificate,
+  { workers, delayMs, canCollect = false }: NodeOptions,
+): Promise<Node & { name: string; proxyPid?: number }> {
+  const dataDir = join(own, 'data')
+  const distance = delayMs === undefined ? `${workers} workers` : `${delayMs}ms`
+  const proxy =
+    delayMs === undefined ? undefined : await startDelayProxy(postmasterOf(dataDir).port, delayMs)
+  const url = await makeRole(urlOf(dataDir))
+  if (proxy !== undefined) url.port = String(proxy.port)
+  const name = `${id} ${distance}`
+  const node = await startNode(own, name, certificate, {
+    DATABASE_URL: url.toString(),
+    POPGRES_SECRET_KEY: secretKeyOf(dataDir),
+    POPGRES_WORKERS: String(workers),
+    ...(canCollect ? { NODE_OPTIONS: collecting(own).join(' ') } : {}),
+  })
+  const stop = async (): Promise<void> => {
+    await node.stop()
+    await proxy?.stop()
+  }
+  return { ...node, name, stop, ...(proxy && { proxyPid: proxy.pid }) }
+}
+
+const secretKeyOf = (dataDir: string): string =>
+  readFileSync(join(dataDir, 'secret-key'), 'utf8').trim()
 
 /** @returns once it serves */
 async function startNode(

@@ -15,12 +15,16 @@ export interface BenchServer {
   readonly cannot: ReadonlyMap<string, string>
   /** False: no login is ever cheaper than the first, so none is warmed up. */
   readonly cachesLogins?: boolean
+  /** Written in Node: so many workers, each of which compiles its code only when it has run. */
+  readonly nodeWorkers?: number
+  /** Process that stands for the network to its database. */
+  readonly proxyPid?: number
   /** URL of its PostgreSQL (as owner), for pg_stat_statements and WAL. */
   readonly databaseUrl?: string
   /** All pids of the server's tree now, its database apart. */
   pids(): { server: number[]; database: number[] }
-  /** Node servers: memory is then what is in use. */
-  collectGarbage?(): void
+  /** Node servers: memory is then what is in use. @returns it: PSS in KiB, of the server alone */
+  collectGarbage?(): Promise<number>
   /** After a workload that delivers or deletes: mail is again as seeded. */
   reset(workload: string): Promise<void>
   stop(): Promise<void>

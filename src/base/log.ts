@@ -13,7 +13,7 @@ import { Failure } from './failure.ts'
 export type Log = Logger
 
 /** LIMIT: a pipe takes over so much at once (PIPE_BUF): lines of two workers do not mix. */
-const TOGETHER_MAX_CHARACTERS = 4_096
+const TOGETHER_MAX_OCTETS = 4_096
 const TOGETHER_MS = 100
 /** How a line begins that may wait for others. */
 const MAY_WAIT = /^\{"level":"(info|debug|trace)"/
@@ -21,6 +21,7 @@ const MAY_WAIT = /^\{"level":"(info|debug|trace)"/
 class StandardOutput implements DestinationStream {
   readonly #out = pino.destination({ dest: 1, sync: true })
   #lines = ''
+  #octets = 0
   #timer: NodeJS.Timeout | undefined
 
   constructor() {
@@ -28,8 +29,10 @@ class StandardOutput implements DestinationStream {
   }
 
   write(line: string): void {
-    if (this.#lines.length + line.length > TOGETHER_MAX_CHARACTERS) this.#flush()
+    const octets = Buffer.byteLength(line)
+    if (this.#octets + octets > TOGETHER_MAX_OCTETS) this.#flush()
     this.#lines += line
+    this.#octets += octets
     if (MAY_WAIT.test(line)) this.#timer ??= setTimeout(() => this.#flush(), TOGETHER_MS).unref()
     else this.#flush()
   }
@@ -40,6 +43,7 @@ class StandardOutput implements DestinationStream {
     if (this.#lines === '') return
     this.#out.write(this.#lines)
     this.#lines = ''
+    this.#octets = 0
   }
 }
 

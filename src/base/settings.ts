@@ -202,15 +202,15 @@ export const SETTINGS = {
   }),
   POPGRES_WORKERS: setting({
     schema: wholeNumber(1, 256),
-    default: () => String(availableParallelism()),
+    default: () => String(Math.ceil(availableParallelism() / 2)),
     unit: 'processes',
-    meaning: 'worker processes of this node; default: one a core',
+    meaning: 'worker processes of this node; default: one for two cores',
   }),
   POPGRES_DATABASE_CONNECTIONS: setting({
     schema: wholeNumber(2, 100),
     default: '6',
     unit: 'connections a worker',
-    meaning: 'pooled PostgreSQL connections of each worker, besides its one pipelined connection',
+    meaning: 'pooled PostgreSQL connections of each worker, besides its two pipelined ones',
   }),
   POPGRES_SECRET_KEY: setting({
     schema: secretKeys,

@@ -147,6 +147,7 @@ function serverParameters(connectionsMax: number, isDurable: boolean): string[] 
     `max_connections=${Math.max(100, connectionsMax)}`,
     'shared_buffers=128MB', // modest: the machine may be small and shared
     'max_wal_size=1GB',
+    'wal_compression=on', // of the whole pages that follow a checkpoint
     'jit=off', // statements are short
     // Docker gives /dev/shm 64 MB, which parallel queries of several sessions exceed.
     'max_parallel_workers_per_gather=0',

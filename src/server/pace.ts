@@ -77,6 +77,8 @@ export class Pace {
 
   /** @param socket on which replies are written: `accepted`, or TLS on top of it */
   logIn(socket: Socket): void {
+    // Who went while the login was under way is not watched: nobody would stop it any more.
+    if (this.#accepted.destroyed) return
     clearTimeout(this.#timer)
     this.#octetsLeft = Number.POSITIVE_INFINITY
     const { rateCheckMs, rateWindowMs, rateMin } = this.#rules

@@ -1,6 +1,10 @@
-/** A maildrop of 100,000 messages: how long until STAT, LIST and UIDL are answered. */
+/**
+ * A maildrop of 100,000 messages: how long until STAT, LIST and UIDL are answered, and what a
+ * session holds meanwhile.
+ */
 import { BIG } from '../content.ts'
 import { checkList, checkUniqueIds } from '../mailbox.ts'
+import type { Pop3Client } from '../pop3-client.ts'
 import { quit, type Stage } from '../stage.ts'
 
 /** Session after session until the window is over, at least three. */
@@ -54,4 +58,38 @@ async function listOnce(
   checkList(bodies.list, big)
   checkUniqueIds(bodies.uidl, big.messages)
   await quit(client)
+}
+
+const FIRST_LISTINGS = 5
+
+/** One session after another has warmed the server, listing as long as its memory is looked at. */
+export async function listBigAgain(
+  stage: Stage,
+  onReady: (sessions: number) => Promise<void>,
+): Promise<void> {
+  const { job, window } = stage
+  const big = job.bigUser ?? BIG
+  const session = async (isEnough: (listings: number) => boolean): Promise<void> => {
+    const client = await stage.openSession(job.pop3, big.localPart)
+    for (let listings = 0; !isEnough(listings); listings++) {
+      const asked = performance.now()
+      const list = await listing(client, 'LIST')
+      const uidl = await listing(client, 'UIDL')
+      window.count(performance.now() - asked)
+      checkList(list, big)
+      checkUniqueIds(uidl, big.messages)
+    }
+    await quit(client)
+  }
+  await session((listings) => listings === FIRST_LISTINGS)
+  await onReady(0)
+  window.begin()
+  await window.until([session((listings) => listings > 0 && window.isDue)])
+}
+
+function listing(client: Pop3Client, command: string): Promise<Buffer> {
+  return new Promise((resolve) => {
+    client.expectListing(resolve)
+    client.write(`${command}\r\n`)
+  })
 }

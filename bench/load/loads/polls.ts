@@ -121,12 +121,12 @@ export function rememberSessions(): (user: number) => TlsMemory {
 const NO_FASTER = 0.9
 /** So many of them in a row: by chance a pass meets the workers that remember nobody yet. */
 const PASSES_NO_FASTER = 3
-/** Until then its code may not be compiled. */
 const POLLS_MIN = 2_000
 const PATIENCE_MS = 90_000
 
-/** Polls everybody again and again until that gets no faster. */
+/** Polls everybody again and again until that gets no faster, and often enough. */
 export async function warmUp(stage: Stage, kind: PollKind): Promise<void> {
+  const { users, pollsMin = POLLS_MIN } = stage.job
   const start = performance.now()
   let fastest = Number.POSITIVE_INFINITY
   let noFaster = 0
@@ -134,10 +134,10 @@ export async function warmUp(stage: Stage, kind: PollKind): Promise<void> {
     const began = performance.now()
     await Promise.all(pollEach(stage, kind))
     const took = performance.now() - began
-    polled += stage.job.users.count
+    polled += users.count
     noFaster = took > fastest * NO_FASTER ? noFaster + 1 : 0
     fastest = Math.min(fastest, took)
-    if (noFaster >= PASSES_NO_FASTER && polled >= POLLS_MIN) return
+    if (noFaster >= PASSES_NO_FASTER && polled >= pollsMin) return
   }
 }
 

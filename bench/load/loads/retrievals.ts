@@ -75,6 +75,38 @@ export async function retrieveAndDelete(stage: Stage): Promise<void> {
   }
 }
 
+/** Everybody's 100 messages marked in one write, then QUIT, which alone is timed; one by one. */
+export async function deleteAll(stage: Stage): Promise<void> {
+  const { job, window } = stage
+  const count = job.deleteUsers ?? DELETE.users
+  window.begin()
+  const loop = (async () => {
+    for (let n = 1; n <= count; n++) {
+      const client = await stage.openSession(job.pop3, deleteUser(n))
+      await markAll(client)
+      const asked = performance.now()
+      await new Promise<void>((resolve) => {
+        client.quit(() => {
+          window.count(performance.now() - asked, 0)
+          window.note('quitMs', performance.now() - asked)
+        }, resolve)
+      })
+    }
+  })()
+  await window.until([loop])
+}
+
+function markAll(client: Pop3Client): Promise<void> {
+  return new Promise((resolve) => {
+    let text = ''
+    for (let number = 1; number <= DELETE.messages; number++) {
+      text += `DELE ${number}\r\n`
+      client.expectOk(number === DELETE.messages ? resolve : () => {})
+    }
+    client.write(text)
+  })
+}
+
 function emptyMaildrop(stage: Stage, client: Pop3Client, user: string): Promise<void> {
   return new Promise((resolve) => {
     const next = (number: number): void => {
@@ -102,18 +134,40 @@ export async function retrieveLarge(stage: Stage): Promise<void> {
   const wire = wireOf(messageOf(LARGE.localPart, 1, LARGE.octets))
   const client = await stage.openSession(job.pop3, LARGE.localPart)
   window.begin()
-  const loop = new Promise<void>((resolve) => {
-    const next = (): void => {
-      const asked = performance.now()
-      client.expectMessage(LARGE.octets, wire, () => {
-        window.count(performance.now() - asked, LARGE.octets)
-        if (window.isDue) resolve()
-        else next()
-      })
-      client.write('RETR 1\r\n')
-    }
-    next()
-  })
-  await window.until([loop])
+  await window.until([fetchLarge(stage, client, wire, () => window.isDue)])
   await quit(client)
+}
+
+/** One session after another has warmed the server, while its memory is looked at. */
+export async function retrieveLargeAgain(
+  stage: Stage,
+  onReady: (sessions: number) => Promise<void>,
+): Promise<void> {
+  const { job, window } = stage
+  const wire = wireOf(messageOf(LARGE.localPart, 1, LARGE.octets))
+  const session = async (isEnough: () => boolean): Promise<void> => {
+    const client = await stage.openSession(job.pop3, LARGE.localPart)
+    await fetchLarge(stage, client, wire, isEnough)
+    await quit(client)
+  }
+  await session(() => true)
+  await onReady(0)
+  window.begin()
+  await window.until([session(() => window.isDue)])
+}
+
+async function fetchLarge(
+  { window }: Stage,
+  client: Pop3Client,
+  wire: Buffer,
+  isEnough: () => boolean,
+): Promise<void> {
+  do {
+    const asked = performance.now()
+    await new Promise<void>((resolve) => {
+      client.expectMessage(LARGE.octets, wire, resolve)
+      client.write('RETR 1\r\n')
+    })
+    window.count(performance.now() - asked, LARGE.octets)
+  } while (!isEnough())
 }

@@ -160,7 +160,8 @@ export class MessageReader {
   }
 
   #keep(message: StoredMessage): void {
-    if (this.#isClosed) return
+    // Whoever wants a damaged one asks for it, and is told.
+    if (this.#isClosed || message.firstChunk === undefined) return
     this.#window.set(message.uid, message)
     this.#count(message.octets)
   }

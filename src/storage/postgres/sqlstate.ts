@@ -48,12 +48,14 @@ export function toFailure(error: unknown, phase: Phase): Failure {
   if (error instanceof Failure) return error
   if (error instanceof DatabaseError && error.code !== undefined) {
     const cause = new SqlError(error.message, error.code, error.constraint)
-    return phase === 'connecting' ? notConnected(cause) : answered(cause)
+    if (phase === 'connecting') return notConnected(cause)
+    // Recovery may yet find that the commit was written.
+    return error.severity === 'PANIC' ? inDoubt(cause) : answered(cause)
   }
   // Never the error itself: pg-pool hangs its client, and so the password, on some of them.
   const cause = withoutFields(error)
   if (phase === 'connecting' || NOT_SENT.test(cause.message)) return notConnected(cause)
-  return new Failure('STORAGE_IN_DOUBT', `the connection broke: ${cause.message}`, cause)
+  return inDoubt(cause)
 }
 
 /** The SQLSTATE that PostgreSQL answered, if the failure came from its answer. */
@@ -68,6 +70,10 @@ export function constraintOf(error: unknown): string | undefined {
   return cause instanceof SqlError ? cause.constraint : undefined
 }
 
+function inDoubt(cause: Error): Failure {
+  return new Failure('STORAGE_IN_DOUBT', `the connection broke: ${cause.message}`, cause)
+}
+
 function notConnected(cause: Error): Failure {
   return new Failure('STORAGE_UNAVAILABLE', `the database does not answer: ${cause.message}`, cause)
 }
@@ -77,8 +83,7 @@ function answered(cause: SqlError): Failure {
   const stateClass = sqlState.slice(0, 2)
   if (CONFLICTS.has(sqlState)) return new Failure('STORAGE_CONFLICT', message, cause)
   // 57P01 and its like end the connection: usually rolled back, but not surely.
-  if (stateClass === '08' || sqlState.startsWith('57P'))
-    return new Failure('STORAGE_IN_DOUBT', `the connection broke: ${message}`, cause)
+  if (stateClass === '08' || sqlState.startsWith('57P')) return inDoubt(cause)
   const isCachedPlan = sqlState === '0A000' && message.includes('cached plan')
   if (UNAVAILABLE.has(sqlState) || UNAVAILABLE_CLASSES.has(stateClass) || isCachedPlan)
     return new Failure('STORAGE_UNAVAILABLE', `the database cannot: ${message}`, cause)

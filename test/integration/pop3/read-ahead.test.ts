@@ -1,4 +1,5 @@
 /** Reading ahead: few statements for who moves through the maildrop, none wasted on who does not. */
+import { sql } from 'kysely'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import { putMessage } from '../../support/mail.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
@@ -124,4 +125,20 @@ test('who fetches one again and again, or here and there, reads nothing ahead', 
   expect(again.rows).toBeLessThan(30)
   const scattered = await fetchAll(upwards.filter((number) => number % 7 === 0))
   expect(scattered.rows).toBeLessThan(30)
+})
+
+test('a message that is damaged is told so, and the session goes on', async () => {
+  const user = await addUser(database.db, 'damaged@example.test', { password: 'secret' })
+  for (let i = 1; i <= 5; i++)
+    await putMessage(database.db, user.domainId, [user.userId], `N: ${i}\r\n\r\nbody\r\n`)
+  await sql`delete from body_chunks where body_id =
+    (select body_id from messages where user_id = ${user.userId} and uid = 4)`.execute(
+    database.db.kysely,
+  )
+  const session = await Pop3Client.login(node.address, 'damaged@example.test', 'secret')
+  for (const number of [1, 2, 3])
+    expect((await session.retrieve(`RETR ${number}`)).toString()).toContain(`N: ${number}\r\n`)
+  expect(await session.ask('RETR 4')).toMatch(/^-ERR \[SYS\/PERM\]/)
+  expect((await session.retrieve('RETR 5')).toString()).toContain('N: 5\r\n')
+  await session.ask('QUIT')
 })

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Server, type Socket } from 'node:net'
 import { inspect } from 'node:util'
 import { sql } from 'kysely'
+import { DatabaseError } from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Failure, isTemporary } from '../../../src/base/failure.ts'
 import { Secret } from '../../../src/base/secret.ts'
@@ -186,6 +187,16 @@ describe('an answer that is no', () => {
     const broken = Object.assign(new Error('read ECONNRESET'), { client: { password: PASSWORD } })
     for (const phase of ['connecting', 'sent'] as const)
       await failureOf(() => Promise.reject(toFailure(broken, phase)))
+  })
+
+  test('after a PANIC nobody knows what became of the statement', () => {
+    const panic = Object.assign(new DatabaseError('could not write', 0, 'error'), {
+      code: '58030',
+      severity: 'PANIC',
+    })
+    expect(toFailure(panic, 'sent').code).toBe('STORAGE_IN_DOUBT')
+    const error = Object.assign(panic, { severity: 'ERROR' })
+    expect(toFailure(error, 'sent').code).toBe('STORAGE_UNAVAILABLE')
   })
 
   test('a failed statement harms none of its neighbours, nor its own next run', async () => {

@@ -96,14 +96,19 @@ test('content has what trips a careless server: dots to stuff, a line of one dot
   expect(text).not.toMatch(/[^\r]\n|\r[^\n]/)
 })
 
-test.each<Load>(['poll', 'poll-stat', 'cold-login', 'retr', 'retr-pipelined', 'big-maildrop'])(
-  'an honest server does %s',
-  async (load) => {
-    const result = await run(load)
-    expect(result.operationsInAll).toBeGreaterThan(0)
-    expect(result.sessions).toBeGreaterThan(0)
-  },
-)
+test.each<Load>([
+  'poll',
+  'poll-stat',
+  'cold-login',
+  'retr',
+  'retr-pipelined',
+  'big-maildrop',
+  'big-maildrop-memory',
+])('an honest server does %s', async (load) => {
+  const result = await run(load)
+  expect(result.operationsInAll).toBeGreaterThan(0)
+  expect(result.sessions).toBeGreaterThan(0)
+})
 
 const replaced =
   (verb: string, change: (text: string) => string): Lie =>
@@ -126,6 +131,12 @@ test.each<[string, Load, Lie, RegExp]>([
     'big-maildrop',
     replaced('LIST', (t) => t.replace('3 1024', '3 1025')),
     /LIST/,
+  ],
+  [
+    'says an id twice',
+    'big-maildrop-memory',
+    replaced('UIDL', (t) => t.replace('id-1', 'id-0')),
+    /twice/,
   ],
   ['says wrong octets', 'retr', replaced('RETR 3', (t) => t.replace('10240', '10241')), /10241/],
   ['stuffs no dots', 'retr', replaced('RETR', (t) => t.replaceAll('\r\n..', '\r\n.')), /content/],

@@ -73,8 +73,10 @@ test('every target can be computed', () => {
   const servers = ['popgres', 'dovecot sha512 cache', 'dovecot argon2id', 'canned']
   const workloads = new Set(
     `poll poll-stat poll-tls poll-tls-resumed cold-login retr retr-pipelined retr-dele big-maildrop
-    large-message idle idle-tls lmtp poll-1ms retr-1ms bare-argon2 durable-commit workers-1
-    workers-2 workers-4`.split(/\s+/),
+    large-message idle idle-tls lmtp poll-0ms retr-0ms poll-1ms retr-1ms quit
+    big-maildrop-memory large-message-memory bare-argon2 durable-commit workers-1 workers-2 workers-4`.split(
+      /\s+/,
+    ),
   )
   const figures = { statMs: 1, listMs: 1, uidlMs: 1, quitMs: 1, commitMs: 1 }
   const more: Partial<Row> = {

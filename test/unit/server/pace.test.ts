@@ -50,3 +50,14 @@ test('a peer that takes less than the rate is told of, and one that is owed noth
   expect(await cut).toBe('slow-reader')
   expect(other).toBe('nothing')
 })
+
+test('who has gone before the login was done leaves no timer', async () => {
+  const timers = (): number =>
+    process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length
+  const pace = new Pace(rules, accepted, () => {})
+  accepted.destroy()
+  await once(accepted, 'close')
+  const before = timers()
+  pace.logIn(accepted)
+  expect(timers()).toBe(before)
+})

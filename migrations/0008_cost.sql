@@ -23,6 +23,12 @@ drop index messages_by_body, trash_by_body;
 create index messages_by_body on messages (body_id, domain_id);
 create index trash_by_body on trash (body_id, domain_id);
 
+-- QUIT moves messages to the trash, and each row's check of this key locked, and so rewrote, the row of
+-- its body: half of what a QUIT of 100 deletes took (2.1 ms, now 1.1). A body that a trash row names
+-- is removed by nobody: the sweep asks for both tables in one statement, and its own statement is
+-- checked against messages.
+alter table trash drop constraint trash_domain_id_body_id_fkey;
+
 -- A vacuum that gives the end of an emptied table back locks it: logins of that moment would be told
 -- that the maildrop is in use.
 alter table sessions set (vacuum_truncate = off);
