@@ -3,9 +3,9 @@
  * `domain`, `user`, `session`, `node`, `client`, `error`. Secrets are of type Secret and print as
  * `[secret]`; raw input of a peer is never a field.
  *
- * Lines leave together, a tenth of a second after the first at the latest: a write for each was a
- * tenth of what a poll cost. Warnings leave at once, with what came before them, and at the end of
- * the process nothing is kept; only who is killed loses the last moment's lines.
+ * A worker's lines leave together, a tenth of a second after the first at the latest: a write for
+ * each was a tenth of what a poll cost. Warnings leave at once, with what came before them, and at
+ * the end of the process nothing is kept; only who is killed loses the last moment's lines.
  */
 import { type DestinationStream, type Logger, pino, stdSerializers } from 'pino'
 import { Failure } from './failure.ts'
@@ -18,8 +18,9 @@ const TOGETHER_MS = 100
 /** How a line begins that may wait for others. */
 const MAY_WAIT = /^\{"level":"(info|debug|trace)"/
 
-class StandardOutput implements DestinationStream {
-  readonly #out = pino.destination({ dest: 1, sync: true })
+/** Standard output, for who logs with every session. */
+export class GatheredOutput implements DestinationStream {
+  readonly #out = standardOutput()
   #lines = ''
   #octets = 0
   #timer: NodeJS.Timeout | undefined
@@ -54,7 +55,7 @@ class StandardOutput implements DestinationStream {
 export function openLog(
   level: string,
   bindings: Record<string, unknown> = {},
-  destination: DestinationStream = new StandardOutput(),
+  destination: DestinationStream = standardOutput(),
 ): Log {
   const options = {
     level,
@@ -65,6 +66,8 @@ export function openLog(
   }
   return pino(options, destination)
 }
+
+const standardOutput = (): DestinationStream => pino.destination({ dest: 1, sync: true })
 
 /**
  * A failure of the world in a few words: a stack would only hide what the operator has to do.

@@ -9,7 +9,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '../base/failure.ts'
 import type { Keyring } from '../base/keyring.ts'
-import type { Log } from '../base/log.ts'
+import { GatheredOutput, type Log, openLog } from '../base/log.ts'
 import type { Secret } from '../base/secret.ts'
 import type { Settings } from '../base/settings.ts'
 import { catchStopSignals, type StopSignals } from '../cluster/stop-signals.ts'
@@ -39,7 +39,8 @@ const SPARE_CONNECTIONS = 30
  * @throws {Failure} with a line for the operator, if the node cannot serve
  */
 export async function serve(settings: Settings, log: Log): Promise<number> {
-  if (isWorkerProcess()) return runWorker(settings, log)
+  if (isWorkerProcess())
+    return runWorker(settings, openLog(settings.POPGRES_LOG_LEVEL, {}, new GatheredOutput()))
   const signals = catchStopSignals(log)
   let hasFailed = false
   process.on('uncaughtException', (error) => {

@@ -81,8 +81,9 @@ export class Pop3Client {
     await client.line()
     await client.ask(`USER ${user}`)
     const reply = await client.ask(`PASS ${password}`)
-    if (!reply.startsWith('+OK')) throw new Error(reply)
-    return client
+    if (reply.startsWith('+OK')) return client
+    client.#socket.destroy()
+    throw new Error(reply)
   }
 
   send(text: string): void {

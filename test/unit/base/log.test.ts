@@ -6,8 +6,8 @@ const LOG = new URL('../../../src/base/log.ts', import.meta.url).href
 /** What a process prints that logs as `script` says. */
 function linesOf(script: string): string[] {
   const program = `
-    const { openLog } = await import(${JSON.stringify(LOG.replace('/src/', '/dist/').replace('.ts', '.js'))})
-    const log = openLog('info')
+    const { GatheredOutput, openLog } = await import(${JSON.stringify(LOG.replace('/src/', '/dist/').replace('.ts', '.js'))})
+    const log = openLog('info', {}, new GatheredOutput())
     ${script}
   `
   const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program])
