@@ -133,7 +133,10 @@ async function startAttached(
   const proxy =
     delayMs === undefined ? undefined : await startDelayProxy(postmasterOf(dataDir).port, delayMs)
   const url = await makeRole(urlOf(dataDir))
-  if (proxy !== undefined) url.port = String(proxy.port)
+  if (proxy !== undefined) {
+    url.hostname = '127.0.0.1'
+    url.port = String(proxy.port)
+  }
   const name = `${id} ${distance}`
   const node = await startNode(own, name, certificate, {
     DATABASE_URL: url.toString(),
@@ -205,16 +208,17 @@ async function startNode(
 }
 
 /** What the embedded PostgreSQL leaves in the data directory. */
-function postmasterOf(dataDir: string): { pid: number; port: number } {
+function postmasterOf(dataDir: string): { pid: number; port: number; host: string } {
   const file = readFileSync(join(dataDir, 'postgres', 'postmaster.pid'), 'utf8')
-  const [pid, , , port] = file.split('\n').map(Number)
+  const [pid, , , port, socketDirectory] = file.split('\n')
   if (!pid || !port) throw new Error('PostgreSQL does not run')
-  return { pid, port }
+  return { pid: Number(pid), port: Number(port), host: socketDirectory || '127.0.0.1' }
 }
 
 function urlOf(dataDir: string): string {
   const password = readFileSync(join(dataDir, 'database-password'), 'utf8').trim()
-  return `postgres://popgres:${password}@127.0.0.1:${postmasterOf(dataDir).port}/popgres`
+  const { host, port } = postmasterOf(dataDir)
+  return `postgres://popgres:${password}@${encodeURIComponent(host)}:${port}/popgres`
 }
 
 /** For attached nodes: the embedded one's own role gets another password at each start. */

@@ -28,6 +28,7 @@ import { DATABASE_NAME, ensurePgData, SUPERUSER_NAME } from './embedded/initdb.t
 import {
   findPostmaster,
   type Postmaster,
+  socketDirectoryOf,
   startPostmaster,
   stopOrphan,
   stopProcess,
@@ -90,7 +91,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
     keeper = new PostmasterKeeper(home, account, binaries, parameters, log)
     const port = await keeper.start()
     return {
-      url: urlOf(password, port),
+      url: urlOf(home, password, port),
       keyring,
       isFirstStart: existsSync(firstStartFileOf(home)),
       confirmFirstStart: () => rmSync(firstStartFileOf(home), { force: true }),
@@ -116,7 +117,7 @@ export async function findEmbedded(options: {
     if (home === undefined) return undefined
     const running = findPostmaster(home)
     if (running === undefined) return undefined
-    const url = urlOf(readSecretFile(passwordFileOf(home)), running.port)
+    const url = urlOf(home, readSecretFile(passwordFileOf(home)), running.port)
     const keyFile = secretKeyFileOf(home)
     return { url, keyring: keyringOf(keyFile, readSecretFile(keyFile)) }
   } catch (error) {
@@ -124,9 +125,11 @@ export async function findEmbedded(options: {
   }
 }
 
-function urlOf(password: Secret, port: number): Secret {
+/** psql understands it too: a host that begins with a slash is a socket's directory. */
+function urlOf(home: string, password: Secret, port: number): Secret {
   const account = `${SUPERUSER_NAME}:${password.reveal().toString()}`
-  return new Secret(`postgres://${account}@127.0.0.1:${port}/${DATABASE_NAME}`)
+  const host = encodeURIComponent(socketDirectoryOf(home) ?? '127.0.0.1')
+  return new Secret(`postgres://${account}@${host}:${port}/${DATABASE_NAME}`)
 }
 
 /** As POPGRES_SECRET_KEY parses. @throws {Failure} EMBEDDED_POSTGRES, naming the wrong line */

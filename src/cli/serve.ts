@@ -206,7 +206,7 @@ async function waitForSchema(
 function describeDatabase(url: Secret): string {
   try {
     const { host, pathname } = new URL(url.reveal().toString())
-    return `${host}${pathname}`
+    return `${decodeURIComponent(host)}${pathname}`
   } catch {
     throw new Failure('SETTINGS_INVALID', 'DATABASE_URL is not a postgres:// URL')
   }

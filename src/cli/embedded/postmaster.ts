@@ -3,8 +3,9 @@
  * goes to the whole process group, reaches the supervisor and not PostgreSQL: the supervisor ends
  * it when the workers are done. A postmaster that outlived its supervisor (kill -9) is recognised
  * by its pid file and command line and stopped before a new one starts: one way to come into
- * being is simpler than two, and takes half a second. It listens on TCP at 127.0.0.1 only: a Unix
- * socket's path has a limit of about 100 octets, and the data directory may lie deep.
+ * being is simpler than two, and takes half a second. It listens on TCP at 127.0.0.1, and on a Unix
+ * socket in its data directory if that does not lie too deep: octets through a socket cost both
+ * sides about half of what they cost through TCP.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
@@ -24,6 +25,8 @@ const ORPHAN_STOP_MS = 30_000
 const BY_FORCE_MS = 500
 const START_MS = 120_000 // crash recovery replays at most max_wal_size
 const POLL_MS = 20
+/** LIMIT: sockaddr_un.sun_path, with its NUL, is 104 octets in macOS and 108 in Linux. */
+const SOCKET_PATH_MAX_OCTETS = 103
 
 /** What postmaster.pid tells; `status` is `ready` once it accepts connections. */
 interface PidFile {
@@ -61,6 +64,16 @@ export function findPostmaster(home: string): PidFile | undefined {
 
 function isPostmasterOf(home: string, pid: number): boolean {
   return isAlive(pid) && (commandLine(pid)?.includes(`-D\0${pgDataOf(home)}\0`) ?? false)
+}
+
+/**
+ * Where the socket is, which only the server's account and root reach; undefined: the path would be
+ * too long for one.
+ */
+export function socketDirectoryOf(home: string): string | undefined {
+  const directory = pgDataOf(home)
+  const longest = join(directory, '.s.PGSQL.65535')
+  return Buffer.byteLength(longest) > SOCKET_PATH_MAX_OCTETS ? undefined : directory
 }
 
 /** @returns true if one was left over from a supervisor that was killed */
@@ -147,7 +160,8 @@ function spawnPostmaster(
   const all = [
     `port=${port}`,
     'listen_addresses=127.0.0.1',
-    'unix_socket_directories=',
+    `unix_socket_directories=${quoted(socketDirectoryOf(home))}`,
+    'unix_socket_permissions=0700',
     'logging_collector=off',
     'log_destination=stderr',
     'log_line_prefix=%m [%p] ',
@@ -169,6 +183,11 @@ function spawnPostmaster(
   } finally {
     closeSync(log)
   }
+}
+
+/** As an element of a list of directories. */
+function quoted(directory: string | undefined): string {
+  return directory === undefined ? '' : `"${directory.replaceAll('"', '""')}"`
 }
 
 async function untilReady(home: string, child: ChildProcess): Promise<string> {

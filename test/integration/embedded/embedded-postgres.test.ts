@@ -40,7 +40,7 @@ beforeEach(() => {
 
 afterEach(async () => {
   for (const embedded of running) await embedded.stop()
-  rmSync(dataDir, { recursive: true, force: true, maxRetries: 3 })
+  rmSync(dataDir.replace(/\/deep.*/, ''), { recursive: true, force: true, maxRetries: 3 })
 })
 
 async function start(): Promise<Embedded> {
@@ -49,29 +49,43 @@ async function start(): Promise<Embedded> {
   return embedded
 }
 
-test('it is UTF-8 in locale C, listens on loopback only, and takes its password only', async () => {
+const SETTINGS = {
+  name: 'test_settings',
+  text: `select current_setting('server_encoding'), current_setting('listen_addresses'),
+    (select datcollate from pg_database where datname = current_database()),
+    case when inet_server_addr() is null then 'socket' else 'TCP' end`,
+}
+
+async function settingsOf(url: string): Promise<(string | undefined)[]> {
+  const db = openTestConnection(url)
+  try {
+    const [row] = await db.bulk(SETTINGS, [])
+    return (row ?? []).map((field) => field?.toString())
+  } finally {
+    await db.close()
+  }
+}
+
+test('it is UTF-8 in locale C, listens on loopback and a socket of its own, and takes its password only', async () => {
   const { url } = await start()
   const text = url.reveal().toString()
-  const db = openTestConnection(text)
-  const rows = await db.bulk(
-    {
-      name: 'test_settings',
-      text: `select current_setting('server_encoding'), current_setting('lc_collate', true),
-        current_setting('listen_addresses'), current_setting('unix_socket_directories'),
-        (select datcollate from pg_database where datname = current_database())`,
-    },
-    [],
-  )
-  await db.close()
-  const [encoding, , addresses, sockets, collation] = (rows[0] ?? []).map((field) =>
-    field?.toString(),
-  )
-  expect([encoding, addresses, sockets, collation]).toEqual(['UTF8', '127.0.0.1', '', 'C'])
-  const wrong = new URL(text)
-  wrong.password = 'wrong'
-  const refused = openTestConnection(wrong.toString())
-  await expect(refused.ping()).rejects.toThrow()
-  await refused.close()
+  expect(await settingsOf(text)).toEqual(['UTF8', '127.0.0.1', 'C', 'socket'])
+  const socketDirectory = decodeURIComponent(new URL(text).hostname)
+  expect(statSync(socketDirectory).mode & 0o077).toBe(0)
+  for (const hostname of [new URL(text).hostname, '127.0.0.1']) {
+    const wrong = new URL(text)
+    wrong.hostname = hostname
+    wrong.password = 'wrong'
+    const refused = openTestConnection(wrong.toString())
+    await expect(refused.ping()).rejects.toThrow(/password/)
+    await refused.close()
+  }
+})
+
+test('in a directory that lies too deep for a socket it is reached by TCP', async () => {
+  dataDir = join(dataDir, 'deep'.repeat(20))
+  const { url } = await start()
+  expect(await settingsOf(url.reveal().toString())).toEqual(['UTF8', '127.0.0.1', 'C', 'TCP'])
 })
 
 test('the first start lasts until it is confirmed; keys stay the same', async () => {
