@@ -9,6 +9,8 @@ const ADD_USERS = `
     cross join generate_series($2::integer, $3::integer) number
   where d.name = '${DOMAIN}'`
 
+const CHUNK_OCTETS = 8_096
+
 /** Costs no argon2: for thousands of first logins. */
 export const APP_PASSWORD = 'abcdefghijklmnopqrstuvwx'
 
@@ -38,7 +40,9 @@ const ADD_MESSAGES = `
     returning 1
   ), chunk as (
     insert into body_chunks (domain_id, body_id, seq, data)
-    select (select min(domain_id) from owner), body_id, 0, data from fresh, template
+    select (select min(domain_id) from owner), body_id, seq,
+      substr(data, seq * ${CHUNK_OCTETS} + 1, ${CHUNK_OCTETS})
+    from fresh, template, generate_series(0, (octet_length(data) - 1) / ${CHUNK_OCTETS}) as seq
   ), message as (
     insert into messages (domain_id, user_id, uid, octets, body_id)
     select o.domain_id, o.user_id, o.next_uid + f.turn, octet_length(t.data), f.body_id

@@ -1,7 +1,7 @@
 /**
- * The load generator's process: takes one job over IPC, says when its window begins and ends (the
- * caller reads the server's CPU then), and answers with a result, or with why it failed: one wrong
- * reply is enough.
+ * The load generator's process: takes one job after the other over IPC, says when its window begins
+ * and ends (the caller reads the server's CPU then), and answers with a result, or with why it
+ * failed: one wrong reply is enough.
  */
 import type { FromGenerator, ToGenerator } from './job.ts'
 import { perform } from './perform.ts'
@@ -23,12 +23,8 @@ process.on('message', (message: ToGenerator) => {
         send({ kind: 'ready', sessions })
       }),
   }).then(
-    (result) => finish({ kind: 'result', result }),
-    (error: unknown) => finish({ kind: 'failed', why: String(error) }),
+    (result) => send({ kind: 'result', result }),
+    (error: unknown) => send({ kind: 'failed', why: String(error) }),
   )
 })
 process.on('disconnect', () => process.exit(1))
-
-function finish(message: FromGenerator): void {
-  process.send?.(message, () => process.exit(0))
-}

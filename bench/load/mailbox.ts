@@ -2,9 +2,10 @@
 
 import type { Seed, User } from './content.ts'
 import { accountsOf, addressOf, PASSWORD } from './content.ts'
+import type { Pop3Client } from './pop3-client.ts'
 import { WrongReply } from './replies.ts'
 
-interface Contents {
+export interface Contents {
   messages: number
   octets: number
 }
@@ -14,7 +15,7 @@ const UNIQUE_ID_OCTETS_MAX = 70
 export class Mailboxes {
   readonly #contents: ReadonlyMap<User, Contents>
   readonly #stats = new Map<string, Buffer>()
-  /** UIDL replies found well-formed: the same user's next one has to be the same. */
+  /** UIDL replies found well-formed: the same user's next one is compared, not read. */
   readonly #uidls = new Map<User, Buffer>()
 
   constructor(seed: Seed) {
@@ -36,40 +37,46 @@ export class Mailboxes {
     return stat
   }
 
-  /** @throws {WrongReply} */
-  checkUidl(user: User, body: Buffer): void {
+  /** UIDL; what it says has to be the same the next time. */
+  askUidl(client: Pop3Client, user: User, count: number, done: () => void): void {
     const known = this.#uidls.get(user)
-    if (known?.equals(body)) return
-    if (known !== undefined) throw new WrongReply(`${addressOf(user)} has other unique-ids now`)
-    checkUniqueIds(body, this.contentsOf(user).messages)
-    this.#uidls.set(user, body)
+    if (known !== undefined) client.expectKnown(known, 'other unique-ids now', done)
+    else
+      client.expectListing((body) => {
+        checkUniqueIds(body, count)
+        this.#uidls.set(user, body)
+        done()
+      })
+    client.write('UIDL\r\n')
   }
 }
 
 /**
  * RFC 1939 §7: each message once, in their order, with unique-ids that are unique.
+ * @param count of messages, if it is known
+ * @returns the count
  * @throws {WrongReply}
  */
-export function checkUniqueIds(body: Buffer, count: number): string[] {
-  const lines = body.toString('latin1').split('\r\n')
-  if (lines.pop() !== '' || lines.length !== count)
+export function checkUniqueIds(body: Buffer, count?: number): number {
+  const lines = body.toString('latin1').split('\r\n').slice(0, -2)
+  if (lines.length !== (count ?? lines.length))
     throw new WrongReply(`UIDL of ${count} messages has ${lines.length} lines`)
-  const ids = lines.map((line, at) => {
+  const ids = new Set<string>()
+  for (const [at, line] of lines.entries()) {
     const start = `${at + 1} `
     const id = line.slice(start.length)
     const isWellFormed = /^[!-~]+$/.test(id) && id.length <= UNIQUE_ID_OCTETS_MAX
     if (!line.startsWith(start) || !isWellFormed) throw new WrongReply(`UIDL says "${line}"`)
-    return id
-  })
-  if (new Set(ids).size !== count) throw new WrongReply('UIDL names a unique-id twice')
-  return ids
+    ids.add(id)
+  }
+  if (ids.size !== lines.length) throw new WrongReply('UIDL names a unique-id twice')
+  return ids.size
 }
 
-/** @throws {WrongReply} */
-export function checkList(body: Buffer, { messages, octets }: Contents): void {
+/** The reply to LIST after its status line. */
+export function listOf({ messages, octets }: Contents): Buffer {
   const lines = Array.from({ length: messages }, (_, at) => `${at + 1} ${octets}\r\n`)
-  if (!body.equals(Buffer.from(lines.join(''))))
-    throw new WrongReply(`LIST is not ${messages} × ${octets} octets`)
+  return Buffer.from(`${lines.join('')}.\r\n`)
 }
 
 export const userCommand = (user: User): string => `USER ${addressOf(user)}\r\n`

@@ -8,7 +8,6 @@ const DOT = 0x2e
 const SPACE = 0x20
 const LINE_MAX_OCTETS = 1_024
 const OK = Buffer.from('+OK')
-const END = Buffer.from('.\r\n')
 const TERMINATOR = Buffer.from('\r\n.\r\n')
 
 /** A server said what it must not. */
@@ -29,22 +28,26 @@ export function show(octets: Buffer, at: number): string {
   return JSON.stringify(octets.toString('latin1', at, at + 60))
 }
 
-/** @returns where the line ends, at its LF; -1: not yet */
-function endOfLine(octets: Buffer, at: number): number {
-  const end = octets.indexOf(LF, at)
-  if (end < 0) {
-    if (octets.length - at > LINE_MAX_OCTETS) throw new WrongReply('an endless line')
+/** @returns where the status line ends, at its LF; -1: not yet */
+function endOfOk(octets: Buffer, at: number): number {
+  // Lines are short: to search here costs less than a call of indexOf.
+  let end = at
+  while (end < octets.length && octets[end] !== LF) end += 1
+  if (end === octets.length) {
+    if (end - at > LINE_MAX_OCTETS) throw new WrongReply('an endless line')
     return -1
   }
   if (octets[end - 1] !== CR) throw new WrongReply(`no CRLF: ${show(octets, at)}`)
+  const next = octets[at + OK.length]
+  const isWord = next === SPACE || at + OK.length === end - 1
+  if (!isAt(octets, at, OK) || !isWord) throw new WrongReply(`not +OK: ${show(octets, at)}`)
   return end
 }
 
-function checkOk(octets: Buffer, at: number, end: number): void {
-  const next = octets[at + OK.length]
-  const isWord = next === SPACE || at + OK.length === end - 1
-  if (octets.compare(OK, 0, OK.length, at, at + OK.length) !== 0 || !isWord)
-    throw new WrongReply(`not +OK: ${show(octets, at)}`)
+/** For a few octets. */
+function isAt(octets: Buffer, at: number, expected: Buffer): boolean {
+  for (let i = 0; i < expected.length; i++) if (octets[at + i] !== expected[i]) return false
+  return true
 }
 
 /** The number after "+OK ", if one is there. */
@@ -70,15 +73,13 @@ export class OkLine implements Reply {
   }
 
   take(octets: Buffer, at: number): number {
-    const end = endOfLine(octets, at)
+    const end = endOfOk(octets, at)
     if (end < 0) return -1
-    checkOk(octets, at, end)
     const start = this.#start
     if (start !== undefined) {
       const from = at + OK.length + 1
       const next = octets[from + start.length]
-      const isSame = octets.compare(start, 0, start.length, from, from + start.length) === 0
-      if (!isSame || (next !== CR && next !== SPACE))
+      if (!isAt(octets, from, start) || (next !== CR && next !== SPACE))
         throw new WrongReply(`not "+OK ${start}": ${show(octets, at)}`)
     }
     this.isDone = true
@@ -102,14 +103,13 @@ export class Listing implements Reply {
   take(octets: Buffer, at: number): number {
     let from = at
     if (!this.#hasStatus) {
-      const end = endOfLine(octets, at)
+      const end = endOfOk(octets, at)
       if (end < 0) return -1
-      checkOk(octets, at, end)
       this.#hasStatus = true
       from = end + 1
     }
     if (from === octets.length) return from
-    const part = octets.subarray(from)
+    const part = Buffer.from(octets.subarray(from))
     this.#parts.push(part)
     const tail = part.length >= TERMINATOR.length ? part : Buffer.concat([this.#tail, part])
     this.#tail = tail.subarray(-TERMINATOR.length)
@@ -117,36 +117,37 @@ export class Listing implements Reply {
     return octets.length
   }
 
-  /** Gives the lines without the terminating one. */
+  /** Gives the lines with the terminating one. */
   done(): void {
-    const [first = END, ...others] = this.#parts
-    const whole = others.length === 0 ? first : Buffer.concat([first, ...others])
-    this.#done(whole.subarray(0, whole.length - END.length))
+    this.#done(Buffer.concat(this.#parts))
   }
 }
 
-/** RETR of a message that is known to the octet. */
-export class WholeMessage implements Reply {
+/** A message or a listing that is known to the octet. */
+export class KnownContent implements Reply {
   isDone = false
   readonly done: () => void
-  readonly #octets: number
   readonly #wire: Buffer
+  readonly #otherwise: string
+  /** What the status line of a message has to say. */
+  readonly #octets: number | undefined
   /** How much of it has come; -1: not even the status line. */
   #taken = -1
 
-  constructor(octets: number, wire: Buffer, done: () => void) {
+  /** @param otherwise what is said of a server that sends anything else */
+  constructor(wire: Buffer, otherwise: string, done: () => void, octets?: number) {
     this.done = done
-    this.#octets = octets
     this.#wire = wire
+    this.#otherwise = otherwise
+    this.#octets = octets
   }
 
   take(octets: Buffer, at: number): number {
     let from = at
     if (this.#taken < 0) {
-      const end = endOfLine(octets, at)
+      const end = endOfOk(octets, at)
       if (end < 0) return -1
-      checkOk(octets, at, end)
-      checkOctets(numberAfterOk(octets, at), this.#octets)
+      if (this.#octets !== undefined) checkOctets(numberAfterOk(octets, at), this.#octets)
       this.#taken = 0
       from = end + 1
     }
@@ -154,7 +155,7 @@ export class WholeMessage implements Reply {
     const length = Math.min(octets.length - from, wire.length - this.#taken)
     const isSame =
       octets.compare(wire, this.#taken, this.#taken + length, from, from + length) === 0
-    if (!isSame) throw new WrongReply(`other content than was stored, near ${show(octets, from)}`)
+    if (!isSame) throw new WrongReply(`${this.#otherwise}, near ${show(octets, from)}`)
     this.#taken += length
     this.isDone = this.#taken === wire.length
     return from + length
@@ -181,9 +182,8 @@ export class DeliveredMessage implements Reply {
   take(octets: Buffer, at: number): number {
     let from = at
     if (!this.#hasStatus) {
-      const end = endOfLine(octets, at)
+      const end = endOfOk(octets, at)
       if (end < 0) return -1
-      checkOk(octets, at, end)
       this.#said = numberAfterOk(octets, at)
       this.#hasStatus = true
       from = end + 1

@@ -1,13 +1,43 @@
-/** Runs one job in a generator process of its own, or shared among several that begin together. */
-import { fork } from 'node:child_process'
+/**
+ * Runs one job in a generator, a process that does one at a time, or shared among several that
+ * begin together.
+ */
+import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { FromGenerator, Job, JobResult, JobWatcher, ToGenerator } from './job.ts'
 
 const GENERATOR = fileURLToPath(new URL('generator.js', import.meta.url))
 
-/** @throws with the first wrong reply */
-export function runJob(job: Job, watcher: JobWatcher = {}): Promise<JobResult> {
+/** They stay: their code is compiled, as that of the servers is; of the oldest most. */
+const generators: ChildProcess[] = []
+const busy = new Set<ChildProcess>()
+
+function freeGenerator(): ChildProcess {
+  const free = generators.find((child) => !busy.has(child))
+  if (free !== undefined) return free
   const child = fork(GENERATOR, { execArgv: ['--max-semi-space-size=64'] })
+  generators.push(child)
+  return child
+}
+
+/** @throws with the first wrong reply */
+export async function runJob(job: Job, watcher: JobWatcher = {}): Promise<JobResult> {
+  const child = freeGenerator()
+  busy.add(child)
+  child.ref()
+  child.channel?.ref()
+  const result = await answerOf(child, job, watcher).catch((error) => {
+    child.kill() // connections may be open
+    throw error
+  })
+  for (const event of ['message', 'error', 'exit']) child.removeAllListeners(event)
+  child.unref()
+  child.channel?.unref()
+  busy.delete(child)
+  return result
+}
+
+function answerOf(child: ChildProcess, job: Job, watcher: JobWatcher): Promise<JobResult> {
   const tell = (message: ToGenerator): void => void child.send(message)
   return new Promise((resolve, reject) => {
     child.on('message', (message: FromGenerator) => {
@@ -22,7 +52,6 @@ export function runJob(job: Job, watcher: JobWatcher = {}): Promise<JobResult> {
         }
       } catch (error) {
         reject(error)
-        child.kill()
       }
     })
     child.once('error', reject)

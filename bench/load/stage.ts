@@ -1,6 +1,6 @@
 /** What every load is given: its job, its window, what is right, and ways to open sessions. */
 import type { Endpoint } from '../servers/server.ts'
-import { messageOf, type User, wireOf } from './content.ts'
+import type { User } from './content.ts'
 import type { Job } from './job.ts'
 import { Mailboxes, PASS, userCommand } from './mailbox.ts'
 import { Pop3Client, type TlsMemory } from './pop3-client.ts'
@@ -10,7 +10,6 @@ export class Stage {
   readonly job: Job
   readonly window: Window
   readonly mailboxes: Mailboxes
-  readonly #wires = new Map<string, Buffer>()
 
   constructor(job: Job, window: Window) {
     this.job = job
@@ -55,14 +54,6 @@ export class Stage {
       const client = this.connect(endpoint)
       this.logIn(client, user, () => resolve(client))
     })
-  }
-
-  /** As RETR sends it; kept, as the same messages are fetched again and again. */
-  wire(user: User, number: number, octets: number): Buffer {
-    const key = `${user} ${number}`
-    const wire = this.#wires.get(key) ?? wireOf(messageOf(user, number, octets))
-    this.#wires.set(key, wire)
-    return wire
   }
 }
 

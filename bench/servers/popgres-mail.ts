@@ -21,7 +21,7 @@ export interface ExtraMaildrop {
 
 /** What Popgres hashes with. */
 const ARGON2 = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 }
-const CHUNK_OCTETS = 262_144
+const CHUNK_OCTETS = 8_096
 const BATCH_OCTETS = 2_000_000
 const BATCH_MESSAGES = 1_000
 

@@ -60,11 +60,24 @@ export function openLog(
   const options = {
     level,
     base: { pid: process.pid, ...bindings },
-    timestamp: () => `,"time":"${new Date().toISOString()}"`,
+    timestamp,
     formatters: { level: (label: string) => ({ level: label }) },
     serializers: { error: serializeError },
   }
   return pino(options, destination)
+}
+
+/** Lines of one millisecond share the text of their time. */
+let timeMs = 0
+let timeText = ''
+
+function timestamp(): string {
+  const nowMs = Date.now()
+  if (nowMs !== timeMs) {
+    timeMs = nowMs
+    timeText = `,"time":"${new Date(nowMs).toISOString()}"`
+  }
+  return timeText
 }
 
 const standardOutput = (): DestinationStream => pino.destination({ dest: 1, sync: true })

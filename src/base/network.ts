@@ -1,5 +1,5 @@
 /** Addresses as settings write them: where to listen, and which networks are trusted. */
-import { BlockList, isIP } from 'node:net'
+import { BlockList, isIP, isIPv4 } from 'node:net'
 import { z } from 'zod'
 
 export type ListenAddress = { host: string; port: number } | { path: string }
@@ -53,7 +53,7 @@ export class Networks {
   /** @param address as node gives it, an IPv4 address mapped into IPv6 included */
   contains(address: string): boolean {
     if (this.#isEmpty) return false
-    const plain = address.replace(/^::ffff:(?=\d+\.)/, '').replace(/%.*$/, '')
+    const plain = unmapped(address).replace(/%.*$/, '')
     const version = isIP(plain)
     return version !== 0 && this.#list.check(plain, version === 4 ? 'ipv4' : 'ipv6')
   }
@@ -69,10 +69,15 @@ export const networks = z.string().transform((text, context): Networks => {
   return set
 })
 
-const LOOPBACK = new Networks()
-LOOPBACK.add('127.0.0.0/8')
-LOOPBACK.add('::1/128')
-
+/** @param address as node gives it, or any other text */
 export function isLoopback(address: string): boolean {
-  return LOOPBACK.contains(address)
+  const plain = unmapped(address)
+  return plain === '::1' || (plain.startsWith('127.') && isIPv4(plain))
 }
+
+/** IPv4 as it is written where it is not mapped into IPv6. */
+export function unmapped(address: string): string {
+  return address.startsWith('::ffff:') ? address.replace(MAPPED, '') : address
+}
+
+const MAPPED = /^::ffff:(?=\d+\.)/

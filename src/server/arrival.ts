@@ -66,11 +66,16 @@ export class Arrival implements Connection {
     this.#peer = directPeer(socket)
     this.#pace = new Pace(context.paceRules, socket, (reason) => this.#cut(reason))
     socket.on('error', () => {}) // 'close' follows
-    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
-    this.closed = Promise.all([closed, this.#comeIn()]).then(async () => {
-      await this.#connection?.closed
-      for (const leave of this.#leaves) leave()
-    })
+    this.closed = this.#stay()
+  }
+
+  /** From coming in to the end of all that came of it. */
+  async #stay(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#accepted.once('close', () => resolve()))
+    await this.#comeIn()
+    await closed
+    await this.#connection?.closed
+    for (const leave of this.#leaves) leave()
   }
 
   drain(): void {

@@ -9,6 +9,7 @@ import type { Socket } from 'node:net'
 import { assert } from '../base/assert.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
+import { Presence } from '../mail/auth/login-peer.ts'
 import type { Maildrop } from '../mail/maildrop/maildrop.ts'
 import type {
   LoginAttempt,
@@ -44,8 +45,10 @@ export interface Admission {
 /** A peer that does not close after our FIN is not waited for longer than this. */
 const LINGER_MS = 5_000
 const NOTHING = Buffer.alloc(0)
+const EVENTS = ['data', 'drain', 'end', 'timeout', 'error', 'close'] as const
 
 type Asked = Exclude<Pop3Action, { kind: 'send' | 'close' }>
+type Retrieve = Extract<Pop3Action, { kind: 'retrieve' }>
 
 export class Pop3Connection implements Connection {
   readonly closed: Promise<void>
@@ -54,6 +57,7 @@ export class Pop3Connection implements Connection {
   readonly #parametersOf: Admission['parametersOf']
   readonly #session: Pop3Session
   readonly #log: Log
+  readonly #presence = new Presence()
   #socket: Socket
   #writer: ReplyWriter
   #peer: Pop3Peer
@@ -80,7 +84,10 @@ export class Pop3Connection implements Connection {
     },
     timeout: () => this.#expire(),
     error: (error: Error) => this.#log.debug({ error, ...shownOf(this.#peer) }, 'socket error'),
-    close: () => this.#resolveClosed(),
+    close: () => {
+      this.#presence.leave()
+      this.#resolveClosed()
+    },
   }
   #resolveClosed = (): void => {}
 
@@ -106,7 +113,7 @@ export class Pop3Connection implements Connection {
     // Told only once, and perhaps before we listened.
     if (socket.readableEnded) this.#isInputOver = true
     socket.setTimeout(this.#context.autologoutMs)
-    for (const [event, listener] of Object.entries(this.#listeners)) socket.on(event, listener)
+    for (const event of EVENTS) socket.on(event, this.#listeners[event])
     return this.#writer
   }
 
@@ -142,6 +149,9 @@ export class Pop3Connection implements Connection {
   }
 
   #receive(chunk: Buffer): void {
+    // Octets that a peer still sends are read and dropped: unread ones would turn our FIN into a
+    // reset, which can take the last reply with it.
+    if (this.#isClosing) return
     this.#activeAt = performance.now()
     this.#pace.receive(chunk)
     if (this.#socket.destroyed) return
@@ -184,7 +194,7 @@ export class Pop3Connection implements Connection {
   #balance(): void {
     const isWaiting = this.#work !== undefined || this.#socket.writableNeedDrain
     if (!isWaiting && this.#isInputOver) this.#close('gone')
-    else if (isWaiting && !this.#socket.isPaused()) this.#socket.pause()
+    else if (isWaiting && this.#session.isHolding) this.#socket.pause()
     else if (!isWaiting && this.#socket.isPaused()) this.#socket.resume()
     this.#pace.watchLine(!isWaiting)
   }
@@ -209,39 +219,48 @@ export class Pop3Connection implements Connection {
   }
 
   #start(action: Asked): void {
-    this.#work = this.#ask(action)
-      .catch((error: unknown) => this.#refusalFor(action, error))
-      .then((outcome) => {
-        this.#work = undefined
-        this.#activeAt = performance.now()
-        if (this.#socket.destroyed || outcome === undefined) return
-        this.#session.resume(this.#distrust(outcome))
-        this.#pump()
-      })
-      .catch((error: unknown) => this.#break(error))
+    this.#work = this.#carryOut(action).catch((error: unknown) => this.#break(error))
   }
 
-  async #ask(action: Asked): Promise<Pop3Outcome> {
-    if (action.kind === 'login') return this.#logIn(action.attempt)
-    if (action.kind === 'scram-salt') {
-      const salt = await this.#context.authenticator.scramSalt(action.name, this.#peer)
-      return { kind: 'scram-salt', ...salt }
+  async #carryOut(action: Asked): Promise<void> {
+    let outcome: Pop3Outcome | undefined
+    try {
+      outcome = await this.#ask(action)
+    } catch (error) {
+      outcome = this.#refusalFor(action, error)
     }
+    this.#work = undefined
+    this.#activeAt = performance.now()
+    if (this.#socket.destroyed || outcome === undefined) return
+    this.#session.resume(this.#distrust(outcome))
+    this.#pump()
+  }
+
+  #ask(action: Asked): Promise<Pop3Outcome> {
+    if (action.kind === 'login') return this.#logIn(action.attempt)
+    if (action.kind === 'scram-salt') return this.#scramSalt(action.name)
     if (action.kind === 'start-tls') return this.#startTls()
     const maildrop = this.#maildrop
     if (maildrop === undefined) throw new Failure('LEASE_LOST', 'no maildrop is open')
     switch (action.kind) {
       case 'list':
-        return { kind: 'listed', ...(await maildrop.list()) }
-      case 'unique-ids': {
-        const { firstUid, lastUid } = action
-        return { kind: 'unique-ids', ...(await maildrop.uniqueIds(firstUid, lastUid)) }
-      }
+        return list(maildrop)
+      case 'unique-ids':
+        return uniqueIds(maildrop, action)
       case 'retrieve':
-        return this.#writer.write(maildrop, await maildrop.read(action.uid), action)
+        return this.#retrieve(maildrop, action)
       case 'commit':
         return this.#commit(maildrop, action.uids)
     }
+  }
+
+  async #scramSalt(name: string): Promise<Pop3Outcome> {
+    const salt = await this.#context.authenticator.scramSalt(name, this.#peer)
+    return { kind: 'scram-salt', ...salt }
+  }
+
+  async #retrieve(maildrop: Maildrop, action: Retrieve): Promise<Pop3Outcome> {
+    return this.#writer.write(maildrop, await maildrop.read(action.uid), action)
   }
 
   get #maildrop(): Maildrop | undefined {
@@ -249,7 +268,7 @@ export class Pop3Connection implements Connection {
   }
 
   /** The common case, a small message that was read ahead: no promise, no pause. */
-  #retrieveAtOnce(action: Extract<Pop3Action, { kind: 'retrieve' }>): boolean {
+  #retrieveAtOnce(action: Retrieve): boolean {
     const message = this.#maildrop?.take(action.uid)
     if (message === undefined) return false
     let outcome: Pop3Outcome | undefined
@@ -272,22 +291,15 @@ export class Pop3Connection implements Connection {
 
   /** A peer that goes away while it waits for its turn gives its place up. */
   async #logIn(attempt: LoginAttempt): Promise<Pop3Outcome> {
-    const gone = new AbortController()
-    const abort = () => gone.abort()
-    this.#socket.once('close', abort)
-    try {
-      const result = await logIn(this.#context, attempt, this.#peer, {
-        signal: gone.signal,
-        idleMs: () => this.#idleMs(),
-        end: () => this.end('lease-lost'),
-      })
-      if (result.kind === 'login-refused') return result
-      this.#login = result
-      this.#pace.logIn(this.#socket)
-      return result.outcome
-    } finally {
-      this.#socket.off('close', abort)
-    }
+    const result = await logIn(this.#context, attempt, this.#peer, {
+      presence: this.#presence,
+      idleMs: () => this.#idleMs(),
+      end: () => this.end('lease-lost'),
+    })
+    if (result.kind === 'login-refused') return result
+    this.#login = result
+    this.#pace.logIn(this.#socket)
+    return result.outcome
   }
 
   #idleMs(): number {
@@ -360,9 +372,7 @@ export class Pop3Connection implements Connection {
     void this.#giveBack()
     // The wait for the peer's FIN begins when our last octet has left; until then it may be slow.
     this.#socket.end(() => this.#linger())
-    // Octets that a peer still sends are read and dropped: unread ones would turn our FIN into a
-    // reset, which can take the last reply with it.
-    this.#socket.removeAllListeners('data').resume()
+    this.#socket.resume()
   }
 
   #linger(): void {
@@ -384,9 +394,12 @@ export class Pop3Connection implements Connection {
     this.#writer.wake()
     await this.#work
     await this.#giveBack()
+    const { client, tls, host } = this.#peer
     this.#log.info(
       {
-        ...shownOf(this.#peer),
+        client,
+        tls,
+        host,
         session: this.#maildrop?.lease.sessionId,
         user: this.#login?.user,
         reason: this.#closeReason,
@@ -397,4 +410,16 @@ export class Pop3Connection implements Connection {
       'connection closed',
     )
   }
+}
+
+async function list(maildrop: Maildrop): Promise<Pop3Outcome> {
+  const { uids, octets } = await maildrop.list()
+  return { kind: 'listed', uids, octets }
+}
+
+async function uniqueIds(
+  maildrop: Maildrop,
+  { firstUid, lastUid }: Extract<Pop3Action, { kind: 'unique-ids' }>,
+): Promise<Pop3Outcome> {
+  return { kind: 'unique-ids', ...(await maildrop.uniqueIds(firstUid, lastUid)) }
 }

@@ -4,7 +4,8 @@
  * `listen` shares the supervisor's handle: addresses are the same in every worker.
  */
 import { createServer, type Server, type Socket } from 'node:net'
-import { formatListenAddress, type ListenAddress } from '../base/network.ts'
+import { formatListenAddress, type ListenAddress, unmapped } from '../base/network.ts'
+import { Roster } from '../base/roster.ts'
 import { listenOnPath } from './unix-socket.ts'
 
 /** One accepted connection, whatever it speaks. */
@@ -31,7 +32,7 @@ const KEEP_ALIVE_MS = 60_000
 
 export class Listener {
   readonly #servers: Server[] = []
-  readonly #connections = new Set<Connection>()
+  readonly #connections = new Roster<Connection>()
   readonly #accept: (socket: Socket) => Connection
 
   readonly #keepAliveMs: number
@@ -68,14 +69,13 @@ export class Listener {
   }
 
   #track(connection: Connection): void {
-    this.#connections.add(connection)
-    void connection.closed.then(() => this.#connections.delete(connection))
+    void connection.closed.then(this.#connections.enter(connection))
   }
 
   /** Accepts no more, lets every connection finish what it is in, at most for `graceMs`. */
   async close(graceMs: number): Promise<void> {
     for (const server of this.#servers) server.close()
-    const all = [...this.#connections]
+    const all = this.#connections.members()
     for (const connection of all) connection.drain()
     const timer = setTimeout(() => {
       for (const connection of all) connection.destroy()
@@ -94,5 +94,5 @@ function listenOnPort(server: Server, address: { host: string; port: number }): 
 
 /** Address of the peer for logs and lists; a Unix socket has none. */
 export function clientOf(socket: Socket): string {
-  return (socket.remoteAddress ?? 'local').replace(/^::ffff:(?=\d+\.)/, '')
+  return unmapped(socket.remoteAddress ?? 'local')
 }

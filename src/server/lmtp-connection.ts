@@ -54,8 +54,27 @@ export class LmtpConnection extends SMTPConnection implements Connection {
     })
   }
 
-  override _createParser(): ReturnType<SMTPConnection['_createParser']> {
-    return Object.assign(super._createParser(), { _feedDataStream: feedDataStream })
+  /** Replies to commands that came together leave together, as RFC 2920 §3.2 wants it. */
+  override _createParser(): SMTPStream {
+    const parser = super._createParser()
+    const write = parser._write.bind(parser)
+    return Object.assign(parser, {
+      _feedDataStream: feedDataStream,
+      _write: (...[chunk, encoding, next]: Parameters<SMTPStream['_write']>): void => {
+        this._socket.cork()
+        write(chunk, encoding, (error) => {
+          this._socket.uncork()
+          next(error)
+        })
+      },
+    })
+  }
+
+  /** What waits for the socket to take replies must not hold them back. */
+  override _whenWritable(next: () => void): void {
+    if (this._socket.writableNeedDrain)
+      while (this._socket.writableCorked > 0) this._socket.uncork()
+    super._whenWritable(next)
   }
 
   override send(code: number, text?: string | string[] | null, context?: string | false): void {

@@ -57,20 +57,19 @@ export async function logIn(
   const desk = new MaildropDesk(context, peer.client)
   let result: OpenResult | { kind: 'too-many-sessions' } | undefined
   try {
-    const verdict = await context.authenticator.verify(attempt, peer, owner.signal, desk)
+    const verdict = await context.authenticator.verify(attempt, peer, owner.presence, desk)
     if (verdict.kind === 'refused') return { kind: 'login-refused', reason: verdict.reason }
     const { account, credentialId, serverSignature } = verdict
     const user = `${account.localPart}@${account.domainName}`
-    const fields = {
-      ...shownOf(peer),
-      user,
-      mechanism: attempt.mechanism,
-      credential: credentialId,
-    }
-    result = await desk.open(account, { credentialId, client: peer.client, ...owner })
-    if (result.kind !== 'opened') return refuse(context.log, fields, result.kind)
+    const { presence, idleMs, end } = owner
+    const { client, tls, host } = peer
+    result = await desk.open(account, { credentialId, client, presence, idleMs, end })
+    const { mechanism } = attempt
+    const session = result.kind === 'opened' ? result.maildrop.lease.sessionId : undefined
+    const shown = { client, tls, host, user, mechanism, credential: credentialId, session }
+    if (result.kind !== 'opened') return refuse(context.log, shown, result.kind)
     const { maildrop } = result
-    context.log.info({ ...fields, session: maildrop.lease.sessionId }, 'login')
+    context.log.info(shown, 'login')
     const outcome = outcomeOf(account, maildrop, serverSignature)
     return { kind: 'opened', maildrop, leave: desk.leave, user, outcome }
   } finally {
@@ -156,10 +155,10 @@ function outcomeOf(
 /** Who changed a password while another used the old one, made that one wrong. */
 function refuse(
   log: Log,
-  fields: object,
+  shown: object,
   why: Exclude<OpenResult['kind'], 'opened'> | 'too-many-sessions',
 ): { kind: 'login-refused'; reason: LoginRefusal } {
-  log.info({ ...fields, reason: why }, 'login refused')
+  log.info({ ...shown, reason: why }, 'login refused')
   return { kind: 'login-refused', reason: why === 'credential-changed' ? 'bad-credentials' : why }
 }
 

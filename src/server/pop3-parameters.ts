@@ -95,6 +95,7 @@ export function parametersOf(
   apopTimestamp: string | undefined,
 ): Pop3Parameters {
   const isOpenAllowed = isPlaintextAllowed(peer, offer)
+  const { policy, isPolicyByUser } = offer.policy()
   return {
     hostname: offer.hostname,
     apopTimestamp,
@@ -104,7 +105,8 @@ export function parametersOf(
       (name) => offer.saslMechanisms.includes(name) && canWork(name, peer, offer, isOpenAllowed),
     ),
     channelBinding: peer.channelBinding,
-    ...offer.policy(),
+    policy,
+    isPolicyByUser,
     isUtf8Asked: offer.isUtf8Asked,
     implementation: 'Popgres',
   }

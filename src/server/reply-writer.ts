@@ -1,14 +1,15 @@
 /**
- * Writes replies to a socket. Short ones and small messages are gathered, so that a hundred
- * pipelined commands cost one write; large messages go out chunk by chunk, the next chunks being
- * read while this one is on its way, waiting for the peer in between. A message as the reply of
- * RETR or TOP is a header line, its octets dot-stuffed, and the terminator.
+ * Writes replies to a socket. They are gathered in one place, so that a hundred pipelined commands
+ * cost one write, and a message as the reply of RETR or TOP is there what it is on the wire: a
+ * header line, its octets dot-stuffed, and the terminator. Large messages go out stretch by
+ * stretch, the next one being read while this one is on its way, waiting for the peer in between.
  */
 import type { Socket } from 'node:net'
 import { Failure } from '../base/failure.ts'
+import type { BodyReader } from '../mail/maildrop/body-reader.ts'
 import type { Maildrop } from '../mail/maildrop/maildrop.ts'
 import type { Pop3Outcome } from '../protocol/pop3/actions.ts'
-import { DotStuffer } from '../protocol/wire/dot-stuffing.ts'
+import { DotStuffer, stuffedMax } from '../protocol/wire/dot-stuffing.ts'
 import { TopCutter } from '../protocol/wire/top-cutter.ts'
 import type { StoredMessage } from '../storage/messages.ts'
 
@@ -30,6 +31,10 @@ const NEEDS_UTF8: Written = { kind: 'unavailable', reason: 'needs-utf8' }
 const GATHERED_MAX_OCTETS = 131_072
 /** Fewer octets are copied for the socket: the copy costs less than a place to gather anew. */
 const COPY_MAX_OCTETS = 2_048
+/** The same for a peer that is slow, where the place would be gone for sure. */
+const COPY_FOR_SLOW_MAX_OCTETS = 65_536
+/** Of a piece, so much is gathered at once: it fits even if every line is stuffed. */
+const PART_MAX_OCTETS = 65_536
 
 /** Where the replies of one pump are gathered, from its begin to its end: nothing waits between. */
 let gathered = Buffer.allocUnsafeSlow(GATHERED_MAX_OCTETS)
@@ -52,16 +57,11 @@ export class ReplyWriter {
 
   /** Keeps a reply until `flush`, which comes in the same turn. */
   gather(pieces: readonly Buffer[]): void {
-    let octets = 0
-    for (const piece of pieces) octets += piece.length
-    if (gatheredOctets + octets > GATHERED_MAX_OCTETS) this.flush()
-    if (octets > GATHERED_MAX_OCTETS) {
-      this.#write(pieces)
-      return
-    }
     for (const piece of pieces) {
-      gathered.set(piece, gatheredOctets)
-      gatheredOctets += piece.length
+      for (const part of partsOf(piece)) {
+        this.#makeRoom(part.length)
+        gatheredOctets += part.copy(gathered, gatheredOctets)
+      }
     }
   }
 
@@ -71,7 +71,7 @@ export class ReplyWriter {
     const octets = gathered.subarray(0, gatheredOctets)
     gatheredOctets = 0
     if (this.#socket.destroyed) return
-    const isCopied = !this.#isFast || octets.length <= COPY_MAX_OCTETS
+    const isCopied = octets.length <= (this.#isFast ? COPY_MAX_OCTETS : COPY_FOR_SLOW_MAX_OCTETS)
     this.#socket.write(isCopied ? Buffer.from(octets) : octets)
     this.#isFast = this.#socket.writableLength === 0
     if (!isCopied && !this.#isFast) gathered = Buffer.allocUnsafeSlow(GATHERED_MAX_OCTETS)
@@ -89,15 +89,14 @@ export class ReplyWriter {
    */
   gatherMessage(message: StoredMessage, retrieval: Retrieval): Written | undefined {
     checkOctets(message, retrieval)
-    const { prefix, firstChunk: body } = message
-    if (body === undefined) return undefined
-    if (retrieval.isAsciiOnly && !isHeaderAscii([prefix, body])) return NEEDS_UTF8
-    const pieces = [retrieval.header]
-    const stuffer = new DotStuffer()
-    for (const part of cut(retrieval.bodyLines, [prefix, body])) pieces.push(...stuffer.push(part))
-    pieces.push(stuffer.finish())
-    this.gather(pieces)
-    for (const piece of pieces) this.octets += piece.length
+    const { prefix, content } = message
+    if (content === undefined) return undefined
+    const parts = [prefix, ...content]
+    if (retrieval.isAsciiOnly && !isHeaderAscii(parts)) return NEEDS_UTF8
+    const way = wayOf(retrieval)
+    this.#gatherCounted(retrieval.header)
+    for (const part of parts) this.#gatherOnWay(part, way)
+    this.#gatherCounted(way.stuffer.finish())
     this.messageCount++
     return RETRIEVED
   }
@@ -107,43 +106,62 @@ export class ReplyWriter {
    *   isInMessage) on any fault
    */
   async write(maildrop: Maildrop, message: StoredMessage, retrieval: Retrieval): Promise<Written> {
-    const written = this.gatherMessage(message, retrieval)
-    if (written !== undefined) {
+    try {
+      const written = this.gatherMessage(message, retrieval)
+      if (written !== undefined) return written
+    } finally {
       this.flush()
-      return written
     }
-    let next = maildrop.readChunk(message, 0)
-    let chunk = await next
-    if (retrieval.isAsciiOnly && !isHeaderAscii([message.prefix, chunk])) return NEEDS_UTF8
-    const cutter =
-      retrieval.bodyLines === undefined ? undefined : new TopCutter(retrieval.bodyLines)
-    const isCutOff = () => cutter?.isDone === true
-    const stuffer = new DotStuffer()
+    const body = maildrop.openBody(message)
+    try {
+      return await this.#stream(message.prefix, body, retrieval)
+    } finally {
+      body.close()
+    }
+  }
+
+  async #stream(prefix: Buffer, body: BodyReader, retrieval: Retrieval): Promise<Written> {
+    let parts: readonly Buffer[] = [prefix, ...(await body.read())]
+    if (retrieval.isAsciiOnly && !isHeaderAscii(parts)) return NEEDS_UTF8
+    const way = wayOf(retrieval)
     this.isInMessage = true
-    await this.#send([retrieval.header, ...push(stuffer, cutter, message.prefix)])
-    let bodyOctets = 0
-    for (let seq = 0; ; seq++) {
-      bodyOctets += chunk.length
-      const isLast = bodyOctets >= message.bodyOctets || isCutOff()
-      if (!isLast) {
-        next = maildrop.readChunk(message, seq + 1)
-        next.catch(() => undefined) // Awaited below; the peer may go away before.
-      }
-      await this.#send(push(stuffer, cutter, chunk))
-      if (isLast || isCutOff()) break
-      chunk = await next
+    this.#gatherCounted(retrieval.header)
+    for (;;) {
+      for (const part of parts) this.#gatherOnWay(part, way)
+      const isLast = body.isDone || way.cutter?.isDone === true
+      if (isLast) this.#gatherCounted(way.stuffer.finish())
+      this.flush()
+      if (!isLast) body.readAhead()
+      await this.#untilTaken()
+      if (isLast) break
+      parts = await body.read()
     }
-    if (!isCutOff() && bodyOctets !== message.bodyOctets)
-      throw new Failure('MESSAGE_DAMAGED', `body ${message.bodyId} has ${bodyOctets} octets`)
-    await this.#send([stuffer.finish()])
     this.isInMessage = false
     this.messageCount++
     return RETRIEVED
   }
 
-  async #send(pieces: readonly Buffer[]): Promise<void> {
-    this.#write(pieces)
-    for (const piece of pieces) this.octets += piece.length
+  #gatherCounted(piece: Buffer): void {
+    this.gather([piece])
+    this.octets += piece.length
+  }
+
+  #gatherOnWay(octets: Buffer, { cutter, stuffer }: Way): void {
+    for (const piece of cutter?.push(octets) ?? [octets]) {
+      for (const part of partsOf(piece)) {
+        this.#makeRoom(stuffedMax(part.length))
+        const end = stuffer.stuff(part, gathered, gatheredOctets)
+        this.octets += end - gatheredOctets
+        gatheredOctets = end
+      }
+    }
+  }
+
+  #makeRoom(octets: number): void {
+    if (gatheredOctets + octets > GATHERED_MAX_OCTETS) this.flush()
+  }
+
+  async #untilTaken(): Promise<void> {
     while (this.#socket.writableNeedDrain && !this.#socket.destroyed)
       await new Promise<void>((resolve) => {
         this.#wake = resolve
@@ -151,38 +169,40 @@ export class ReplyWriter {
     this.#wake = undefined
     if (this.#socket.destroyed) throw new Failure('LEASE_LOST', 'the peer has gone away')
   }
-
-  #write(pieces: readonly Buffer[]): void {
-    this.#socket.cork()
-    for (const piece of pieces) this.#socket.write(piece)
-    this.#socket.uncork()
-  }
 }
+
+/** What the octets of a message pass on their way out. */
+interface Way {
+  cutter: TopCutter | undefined
+  stuffer: DotStuffer
+}
+
+function wayOf({ bodyLines }: Retrieval): Way {
+  const cutter = bodyLines === undefined ? undefined : new TopCutter(bodyLines)
+  return { cutter, stuffer: new DotStuffer() }
+}
+
+function* longPartsOf(piece: Buffer): Generator<Buffer> {
+  for (let from = 0; from < piece.length; from += PART_MAX_OCTETS)
+    yield piece.subarray(from, from + PART_MAX_OCTETS)
+}
+
+const partsOf = (piece: Buffer): Iterable<Buffer> =>
+  piece.length <= PART_MAX_OCTETS ? [piece] : longPartsOf(piece)
 
 /** LIST, RETR's header line and what is sent must agree to the octet. */
-function checkOctets(message: StoredMessage, retrieval: Retrieval): void {
-  const { prefix, bodyOctets, firstChunk } = message
-  const isRight =
-    prefix.length + bodyOctets === retrieval.octets &&
-    (firstChunk === undefined || firstChunk.length === bodyOctets)
-  if (!isRight) throw new Failure('MESSAGE_DAMAGED', `body ${message.bodyId}: wrong length`)
-}
-
-function cut(bodyLines: number | undefined, parts: Buffer[]): Buffer[] {
-  if (bodyLines === undefined) return parts
-  const cutter = new TopCutter(bodyLines)
-  return parts.flatMap((part) => cutter.push(part))
+function checkOctets({ prefix, bodyOctets, bodyId }: StoredMessage, { octets }: Retrieval): void {
+  if (prefix.length + bodyOctets === octets) return
+  throw new Failure('MESSAGE_DAMAGED', `body ${bodyId}: wrong length`)
 }
 
 /**
- * Whether the header section is ASCII, as far as it lies in the prefix and the first chunk: of a
+ * Whether the header section is ASCII, as far as it lies in the prefix and the first stretch: of a
  * longer one (256 KiB) the rest is not looked at.
  */
-function isHeaderAscii(parts: Buffer[]): boolean {
-  return cut(0, parts).every((piece) => piece.every((octet) => octet < 0x80))
-}
-
-function push(stuffer: DotStuffer, cutter: TopCutter | undefined, chunk: Buffer): Buffer[] {
-  if (cutter === undefined) return stuffer.push(chunk)
-  return cutter.push(chunk).flatMap((piece) => stuffer.push(piece))
+function isHeaderAscii(parts: readonly Buffer[]): boolean {
+  const cutter = new TopCutter(0)
+  return parts
+    .flatMap((part) => cutter.push(part))
+    .every((piece) => piece.every((octet) => octet < 0x80))
 }

@@ -1,7 +1,7 @@
 /**
  * Who an address belongs to, for a login and for a delivery. Names compare in any case (ASCII); the
- * credential itself is verified in mail/auth. A login that is about to open the maildrop gets its
- * counters, and a short list of messages, with the account.
+ * credential itself is verified in mail/auth. Who is about to open the maildrop gets its counters
+ * and a short list of messages by OPEN, and the account from the statement that takes the lease.
  */
 import { assert } from '../base/assert.ts'
 import { PACKED_SNAPSHOT, type Snapshot, unpackSnapshot } from './messages.ts'
@@ -86,9 +86,13 @@ export const FINGERPRINT_SQL = `hashtextextended(coalesce(u.password_hash, '') |
     coalesce(encode(substring(u.apop_secret from 5 for 12), 'hex'), 'none') || '/' ||
     u.main_password_allowed, 0)::text`
 
-// collate "C": the index's, so that case is ASCII's in every locale.
-const ADDRESS_MATCHES = `d.name = lower($1::text collate "C")
-    and lower(u.local_part) = lower($2::text collate "C")`
+/**
+ * SQL: whether the address of the rows `d` and `u` is the one in two parameters. collate "C": the
+ * index's, so that case is ASCII's in every locale.
+ */
+export const addressSql = (domainName: string, localPart: string): string =>
+  `d.name = lower(${domainName}::text collate "C")
+    and lower(u.local_part) = lower(${localPart}::text collate "C")`
 
 /** SQL: whether the row `c` of credentials has not expired; never null. */
 export const IS_UNEXPIRED_SQL = '(c.expires_at is null or c.expires_at > now())'
@@ -104,33 +108,50 @@ export const isUsableSql = (parameter: string): string =>
 /** SQL: whether the last use of the row `c` of credentials is told well enough. */
 export const USE_IS_RECORDED_SQL = `coalesce(c.last_used_at > now() - interval '1 hour', false)`
 
+/**
+ * SQL: what `toAccount` takes, of the rows `d` of domains and `u` of users.
+ * @param appPasswords an aggregate of PACKED_APP_PASSWORD
+ */
+export const accountSql = (fingerprint: string, appPasswords: string): string =>
+  `d.domain_id, u.user_id, d.name, u.local_part, u.password_hash, u.apop_secret,
+      u.suspended or d.suspended, ${fingerprint}, u.main_password_allowed, u.scram_keys,
+      coalesce(u.login_delay_seconds, d.login_delay_seconds),
+      coalesce(u.expire_days, d.expire_days), d.second_login, ${appPasswords}`
+
+/** SQL: the row `c` of credentials, 49 octets: id, digest, whether the use is recorded. */
+export const PACKED_APP_PASSWORD = `uuid_send(c.credential_id) || c.digest ||
+          boolsend(${USE_IS_RECORDED_SQL})`
+
 /** LIMIT: messages of a snapshot that comes with the counters: 800 octets. */
 const SHORT_MESSAGES_MAX = 100
 
 // By name, so it cannot name domain_id first: the one place where an address becomes ids. One row
-// comes back for an unknown user too. App passwords are packed: 16 octets of id, 32 of digest, 1.
-// The maildrop is read only for who opens it ($6).
+// comes back for an unknown user too.
 export const LOGIN_ACCOUNT: Statement = {
   name: 'login-account',
   text: `select ${throttlesSql('$5')}, a.*
   from (select) one left join lateral (
-    select d.domain_id, u.user_id, d.name, u.local_part, u.password_hash, u.apop_secret,
-      u.suspended or d.suspended, ${FINGERPRINT_SQL}, u.main_password_allowed, u.scram_keys,
-      coalesce(u.login_delay_seconds, d.login_delay_seconds),
-      coalesce(u.expire_days, d.expire_days), d.second_login,
-      ${noticeSql('$4')},
-      (select string_agg(
-          uuid_send(c.credential_id) || c.digest || boolsend(${USE_IS_RECORDED_SQL}), '')
+    select ${noticeSql('$4', 'u')},
+      ${accountSql(
+        FINGERPRINT_SQL,
+        `(select string_agg(${PACKED_APP_PASSWORD}, '')
         from credentials c where c.domain_id = d.domain_id and c.user_id = u.user_id
-          and c.kind = 'app-password' and ${isUsableSql('$3')}),
-      m.message_count, m.octets, m.next_uid, m.uid_validity, m.has_unique_ids,
-      case when m.message_count between 1 and ${SHORT_MESSAGES_MAX} then (
-        select ${PACKED_SNAPSHOT} from messages g
-        where g.domain_id = d.domain_id and g.user_id = u.user_id) end
+          and c.kind = 'app-password' and ${isUsableSql('$3')})`,
+      )}
     from domains d join users u on u.domain_id = d.domain_id
-      left join maildrops m on $6::boolean and m.domain_id = d.domain_id and m.user_id = u.user_id
-    where ${ADDRESS_MATCHES}
+    where ${addressSql('$1', '$2')}
   ) a on true`,
+}
+
+// Of who is known by ids already: neither users nor domains are read again.
+export const OPEN: Statement = {
+  name: 'maildrop-open',
+  text: `select ${throttlesSql('$4')},
+    ${noticeSql('$3', 'm')},
+    m.message_count, m.octets, m.next_uid, m.uid_validity, m.has_unique_ids,
+    case when m.message_count between 1 and ${SHORT_MESSAGES_MAX} then (
+      select ${PACKED_SNAPSHOT} from messages g where g.domain_id = $1 and g.user_id = $2) end
+  from maildrops m where m.domain_id = $1 and m.user_id = $2`,
 }
 
 export const RECIPIENT: Statement = {
@@ -139,7 +160,7 @@ export const RECIPIENT: Statement = {
     coalesce(m.octets, 0) >= u.quota_octets
   from domains d join users u on u.domain_id = d.domain_id
     left join maildrops m on m.domain_id = d.domain_id and m.user_id = u.user_id
-  where ${ADDRESS_MATCHES}`,
+  where ${addressSql('$1', '$2')}`,
 }
 
 export const PASSWORD_HASH: Statement = {
@@ -189,30 +210,47 @@ export interface LoginQuestion {
 export interface LoginLookup {
   /** undefined: there is no such user */
   account: LoginAccount | undefined
-  /** undefined: it was not asked for, or the user has no maildrop yet */
-  counters: Counters | undefined
   throttles: ThrottleCounts
 }
 
-/**
- * One statement, whether there is such a user or not.
- * @param isOpening the counters are wanted too
- */
-export async function lookUpLogin(
-  db: Database,
-  question: LoginQuestion,
-  isOpening = false,
-): Promise<LoginLookup> {
+/** What OPEN tells. */
+export interface OpenedMaildrop {
+  counters: Counters
+  notice: NetworkNotice
+  throttles: ThrottleCounts
+}
+
+type NetworkNotice = Pick<LoginAccount, 'isKnownNetwork' | 'isNetworkNoted'>
+
+/** One statement, whether there is such a user or not. */
+export async function lookUpLogin(db: Database, question: LoginQuestion): Promise<LoginLookup> {
   const { domainName, localPart, client, network, throttleKeys } = question
   assert(!hasNul(domainName) && !hasNul(localPart), 'what is looked up can be an address')
-  const values = [domainName, localPart, client ?? null, network, throttleKeys, isOpening]
+  const values = [domainName, localPart, client ?? null, network, throttleKeys]
   const [row] = await db.hot(LOGIN_ACCOUNT, values)
   assert(row !== undefined, 'a row comes back for an unknown user too')
+  const [throttles, notice, ...account] = row
   return {
-    account: row[1] ? toAccount(row) : undefined,
-    counters: row[16] ? toCounters(row) : undefined,
-    throttles: decodeThrottles(row[0]),
+    account: account[0] ? toAccount(account, toNotice(notice)) : undefined,
+    throttles: decodeThrottles(throttles),
   }
+}
+
+/** @returns undefined if the user has no maildrop yet */
+export async function readMaildrop(
+  db: Database,
+  domainId: number,
+  userId: number,
+  { network, throttleKeys }: LoginQuestion,
+): Promise<OpenedMaildrop | undefined> {
+  const [row] = await db.hot(OPEN, [domainId, userId, network, throttleKeys])
+  return (
+    row && {
+      counters: toCounters(row.slice(2)),
+      notice: toNotice(row[1]),
+      throttles: decodeThrottles(row[0]),
+    }
+  )
 }
 
 /** As a peer on a Unix socket. @returns undefined if there is no such user */
@@ -226,38 +264,42 @@ export async function selectLoginAccount(
   return (await lookUpLogin(db, { domainName, localPart, ...nowhere })).account
 }
 
-function toAccount(row: RawRow): LoginAccount {
-  const [, , , , , passwordHash, apopSecret, , , , scramKeys, , expireDays, , notice] = row
-  const appPasswords = row[15]
+/** @param row of accountSql */
+export function toAccount(row: RawRow, notice: NetworkNotice): LoginAccount {
+  const [, , , , passwordHash, apopSecret, , , , scramKeys, , expireDays, , appPasswords] = row
   const days = expireDays ? decodeInt4(expireDays) : 0
   return {
-    domainId: decodeInt4(present(row, 1)),
-    userId: decodeInt8(present(row, 2)),
-    domainName: decodeText(present(row, 3)),
-    localPart: decodeText(present(row, 4)),
+    domainId: decodeInt4(present(row, 0)),
+    userId: decodeInt8(present(row, 1)),
+    domainName: decodeText(present(row, 2)),
+    localPart: decodeText(present(row, 3)),
     passwordHash: passwordHash ? decodeText(passwordHash) : undefined,
     apopSecret: apopSecret ? Buffer.from(apopSecret) : undefined,
-    isSuspended: decodeBoolean(present(row, 7)),
-    fingerprint: decodeText(present(row, 8)),
-    isMainPasswordAllowed: decodeBoolean(present(row, 9)),
+    isSuspended: decodeBoolean(present(row, 6)),
+    fingerprint: decodeText(present(row, 7)),
+    isMainPasswordAllowed: decodeBoolean(present(row, 8)),
     scramKeys: scramKeys ? Buffer.from(scramKeys) : undefined,
-    loginDelaySeconds: decodeInt4(present(row, 11)),
+    loginDelaySeconds: decodeInt4(present(row, 10)),
     expireDays: days === 0 ? undefined : days,
-    secondLogin: decodeText(present(row, 13)) as LoginAccount['secondLogin'],
-    isKnownNetwork: notice != null,
-    isNetworkNoted: notice != null && decodeBoolean(notice),
+    secondLogin: decodeText(present(row, 12)) as LoginAccount['secondLogin'],
     appPasswords: appPasswords ? unpackAppPasswords(appPasswords) : [],
+    ...notice,
   }
 }
 
+/** @param field of noticeSql */
+function toNotice(field: Buffer | null | undefined): NetworkNotice {
+  return { isKnownNetwork: field != null, isNetworkNoted: field != null && decodeBoolean(field) }
+}
+
 function toCounters(row: RawRow): Counters {
-  const [messageCount, packed] = [decodeInt4(present(row, 16)), row[21]]
+  const [messageCount, packed] = [decodeInt4(present(row, 0)), row[5]]
   return {
     messageCount,
-    octets: decodeInt8(present(row, 17)),
-    nextUid: decodeInt4(present(row, 18)),
-    uidValidity: decodeInt8(present(row, 19)),
-    hasUniqueIds: decodeBoolean(present(row, 20)),
+    octets: decodeInt8(present(row, 1)),
+    nextUid: decodeInt4(present(row, 2)),
+    uidValidity: decodeInt8(present(row, 3)),
+    hasUniqueIds: decodeBoolean(present(row, 4)),
     snapshot: packed || messageCount === 0 ? unpackSnapshot(packed) : undefined,
   }
 }

@@ -7,6 +7,7 @@
  * transaction that locks the maildrop first and looks again.
  */
 import { type Kysely, sql } from 'kysely'
+import { CHUNK_OCTETS } from './bodies.ts'
 import type { Database } from './postgres/database.ts'
 import type { Tables } from './schema.ts'
 
@@ -54,7 +55,10 @@ interface BodyRow {
   is_contiguous: boolean
 }
 
-/** Of every body that a message or trash names: are its chunks 0 … n, and do they add up? */
+/**
+ * Of every body that a message or trash names: are its chunks 0 … n, all but the last one full, and
+ * do they add up? They end where they would end if nothing were missing or short, or not.
+ */
 const checkBodies: Check = async (db, domainId, isRepair) => {
   const { rows } = await sql<BodyRow>`
     with named as (
@@ -65,7 +69,8 @@ const checkBodies: Check = async (db, domainId, isRepair) => {
       from trash where domain_id = ${domainId}
     ), chunks as (
       select body_id, sum(octet_length(data))::bigint as octets,
-        count(*) = max(seq) + 1 as is_contiguous
+        sum(octet_length(data)) = max(seq * ${CHUNK_OCTETS}::bigint + octet_length(data))
+          as is_contiguous
       from body_chunks where domain_id = ${domainId} group by body_id
     )
     select n.user_id, n.uid, n.place, n.body_id, b.octets, n.wanted as wanted_octets,

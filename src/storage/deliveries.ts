@@ -1,13 +1,13 @@
 /**
- * Where a message comes to exist: body first, row last, and for a message of one chunk both in one
- * statement. It locks the maildrops in user_id order (deliveries to the same recipients in other
- * orders would deadlock), takes their next uids, checks quotas and counts; a recipient who is over
- * quota keeps nothing back from the others. Several messages of a domain may share a statement and
- * so its commit; mail/delivery/delivery-queue.ts says which.
+ * Where a message comes to exist: body first, row last, and for a message of one stretch both in
+ * one statement. It locks the maildrops in user_id order (deliveries to the same recipients in
+ * other orders would deadlock), takes their next uids, checks quotas and counts; a recipient who is
+ * over quota keeps nothing back from the others. Several messages of a domain may share a statement
+ * and so its commit; mail/delivery/delivery-queue.ts says which.
  */
 import { assert } from '../base/assert.ts'
 import { Failure, isFailure } from '../base/failure.ts'
-import { CHUNK_OCTETS } from './bodies.ts'
+import { chunksOf, STRETCH_OCTETS } from './bodies.ts'
 import { MAKE_MAILDROPS } from './leases.ts'
 import type { Database, Statement } from './postgres/database.ts'
 import {
@@ -44,7 +44,7 @@ export interface Delivery {
   domainId: number
   bodyId: string
   bodyOctets: number
-  /** the whole body if it fits one chunk; undefined: insertBody and insertChunk came before */
+  /** the whole body if it fits one stretch; undefined: insertBody and insertStretch came before */
   content: Buffer | undefined
   recipients: readonly DeliveryRecipient[]
   imported?: ImportedMessage
@@ -58,53 +58,55 @@ export interface DeliveryResult {
   uid: number | undefined
 }
 
-const LOCKED = `with recipients as (
-    select r.nth, r.user_id, r.body_id, r.prefix, octet_length(r.prefix) + r.body_octets as octets
-    from unnest($2::bigint[], $3::bytea[], $4::uuid[], $5::integer[])
-      with ordinality as r (user_id, prefix, body_id, body_octets, nth)
-  ), locked as (
-    select m.user_id, m.octets, m.uid_validity, u.quota_octets
-    from maildrops m join users u on u.domain_id = $1 and u.user_id = m.user_id
+// What each recipient's copy comes to is known under the locks, before anything is written: `place`
+// is its place among those of the same maildrop, `sum_octets` what they take up to it. In a
+// subselect the quota costs one look-up each, whatever size the domain has; users are asked for
+// again only if somebody has no maildrop.
+const LOCKED = `with locked as (
+    select m.user_id, m.octets, m.next_uid, m.uid_validity, (
+      select u.quota_octets from users u where u.domain_id = $1 and u.user_id = m.user_id
+    ) as quota_octets
+    from maildrops m
     where m.domain_id = $1 and m.user_id = any ($2::bigint[])
-    order by m.user_id for no key update of m
+    order by m.user_id for no key update
   ), ready as (
     select not exists (
-      select from recipients r
+      select from unnest($2::bigint[]) as r (user_id)
         join users u on u.domain_id = $1 and u.user_id = r.user_id
-        left join maildrops m on m.domain_id = $1 and m.user_id = r.user_id
-      where m.user_id is null) as is_ready
-  ), fitting as (
-    select c.user_id, c.body_id, c.prefix, c.octets, c.uid_validity, c.before
+      where r.user_id not in (select l.user_id from locked l)) as is_ready
+  ), recipients as (
+    select r.*, l.user_id is not null as is_known, l.next_uid, l.uid_validity,
+      row_number() over earlier as place, sum(r.octets) over earlier as sum_octets,
+      l.user_id is not null and (select is_ready from ready) and (l.quota_octets is null
+        or l.octets + sum(r.octets) over earlier <= l.quota_octets) as fits
     from (
-      select r.*, l.uid_validity, l.quota_octets, l.octets + sum(r.octets) over earlier as total,
-        row_number() over earlier - 1 as before
-      from locked l join recipients r on r.user_id = l.user_id
-      window earlier as (partition by r.user_id order by r.nth)
-    ) c
-    where (c.quota_octets is null or c.total <= c.quota_octets) and (select is_ready from ready)
+      select r.nth, r.user_id, r.body_id, r.prefix, octet_length(r.prefix) + r.body_octets as octets
+      from unnest($2::bigint[], $3::bytea[], $4::uuid[], $5::integer[])
+        with ordinality as r (user_id, prefix, body_id, body_octets, nth)
+    ) r left join locked l on l.user_id = r.user_id
+    window earlier as (partition by r.user_id order by r.nth)
   )`
 
 const TAKEN = `, taken as (
     update maildrops m
-    set next_uid = m.next_uid + f.count, message_count = m.message_count + f.count,
-      octets = m.octets + f.octets
+    set next_uid = m.next_uid + last.place, message_count = m.message_count + last.place,
+      octets = m.octets + last.sum_octets
     from (
-      select user_id, count(*)::integer as count, sum(octets)::bigint as octets
-      from fitting group by user_id
-    ) f
-    where m.domain_id = $1 and m.user_id = f.user_id
-    returning m.user_id, m.next_uid - f.count as uid
+      select distinct on (user_id) user_id, place::integer, sum_octets::bigint
+      from recipients where fits order by user_id, place desc
+    ) last
+    where m.domain_id = $1 and m.user_id = last.user_id
   ), placed as (
-    select f.user_id, (t.uid + f.before)::integer as uid, f.octets, f.body_id, f.prefix,
+    select user_id, (next_uid + place - 1)::integer as uid, octets, body_id, prefix,
       null::text as unique_id, now() as received_at
-    from fitting f join taken t on t.user_id = f.user_id
+    from recipients where fits
   )`
 
 // The ledger decides: a row that was there before means that this copy came in once, whatever
 // became of it. The unique-id is kept only where it can never meet another one of this maildrop.
 const TAKEN_IMPORTED = `, fresh as (
     insert into imported (domain_id, user_id, digest, copy)
-    select $1, user_id, $7::bytea, $8::integer from fitting
+    select $1, user_id, $7::bytea, $8::integer from recipients where fits
     on conflict do nothing
     returning user_id
   ), named as (
@@ -115,7 +117,7 @@ const TAKEN_IMPORTED = `, fresh as (
         and not exists (select from trash o
           where o.domain_id = $1 and o.user_id = f.user_id and o.unique_id = $10::text)
       then $10::text end as unique_id
-    from fitting f join fresh on fresh.user_id = f.user_id
+    from recipients f join fresh on fresh.user_id = f.user_id
   ), placed as (
     update maildrops m
     set next_uid = m.next_uid + 1, message_count = m.message_count + 1,
@@ -137,7 +139,8 @@ const BODY_WITH_CONTENT = `, written as (
     select $1, body_id, octet_length(content) from written
   ), chunk as (
     insert into body_chunks (domain_id, body_id, seq, data)
-    select $1, body_id, 0, content from written where octet_length(content) > 0
+    select $1, w.body_id, c.seq, c.data
+    from written w cross join lateral ${chunksOf('w.content')} c
   )`
 
 const BODY_COMPLETE = `, body as (
@@ -150,18 +153,15 @@ const BODY_COMPLETE = `, body as (
 const STORED = `, stored as (
     insert into messages (domain_id, user_id, uid, octets, body_id, prefix, unique_id, received_at)
     select $1, user_id, uid, octets, body_id, prefix, unique_id, received_at from placed
-    returning user_id, uid, body_id
   )`
 
 const OUTCOMES = `
-  select r.nth, s.uid, l.user_id is not null, (select is_ready from ready)`
+  select r.nth, p.uid, r.is_known, (select is_ready from ready)`
 
 const OUTCOMES_FROM = `
-  from recipients r
-    left join locked l on l.user_id = r.user_id
-    left join stored s on s.user_id = r.user_id and s.body_id = r.body_id`
+  from recipients r left join placed p on p.user_id = r.user_id and p.body_id = r.body_id`
 
-const IS_KNOWN_IMPORT = `, f.user_id is not null or exists (
+const IS_KNOWN_IMPORT = `, r.fits or exists (
     select from imported i where i.domain_id = $1 and i.user_id = r.user_id
       and i.digest = $7::bytea and i.copy = $8::integer)`
 
@@ -170,9 +170,7 @@ function delivering(name: string, body: string): Statement {
 }
 
 function importing(name: string, body: string): Statement {
-  const fitting = `
-    left join fitting f on f.user_id = r.user_id`
-  const outcomes = `${OUTCOMES}${IS_KNOWN_IMPORT}${OUTCOMES_FROM}${fitting}`
+  const outcomes = `${OUTCOMES}${IS_KNOWN_IMPORT}${OUTCOMES_FROM}`
   return { name, text: `${LOCKED}${TAKEN_IMPORTED}${body}${STORED}${outcomes}` }
 }
 
@@ -237,7 +235,7 @@ function checkDelivery({ content, bodyOctets, recipients }: Delivery): void {
   assert(userIds.size === recipients.length, 'each recipient is named once')
   if (content === undefined) return
   assert(content.length === bodyOctets, 'bodyOctets is the length of content')
-  assert(bodyOctets <= CHUNK_OCTETS, 'content is one chunk')
+  assert(bodyOctets <= STRETCH_OCTETS, 'content is one stretch')
 }
 
 async function attempt(group: readonly Delivery[], run: Run): Promise<RawRow[]> {

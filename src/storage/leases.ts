@@ -5,6 +5,8 @@
  */
 import { isFailure } from '../base/failure.ts'
 import {
+  accountSql,
+  addressSql,
   type Counters,
   FINGERPRINT_SQL,
   isUsableSql,
@@ -12,9 +14,14 @@ import {
   type LoginLookup,
   type LoginQuestion,
   lookUpLogin,
+  type OpenedMaildrop,
+  PACKED_APP_PASSWORD,
+  readMaildrop,
+  toAccount,
 } from './accounts.ts'
 import type { Database, Statement } from './postgres/database.ts'
 import { decodeBoolean, encodeNumbers, present } from './postgres/decode.ts'
+import type { RawRow } from './postgres/raw-connection.ts'
 
 export interface Lease {
   domainId: number
@@ -63,18 +70,22 @@ export type LeaseOutcome =
   | { kind: 'in-use' }
   | { kind: 'credential-changed' }
 
+const ITS_APP_PASSWORD = `case c.kind when 'app-password' then ${PACKED_APP_PASSWORD} end`
+
 // Nothing is touched unless the credential still stands, neither changed, revoked nor expired, nor
-// the user suspended: then no row comes back. Otherwise one, which says whether the lease is ours.
+// the user suspended, nor the address another's by now: then no row comes back. Otherwise one,
+// which says whether the lease is ours, and what the account is.
 export const ACQUIRE: Statement = {
   name: 'lease-acquire',
   text: `with entitled as (
-    select from users u join domains d on d.domain_id = u.domain_id
+    select ${accountSql('$6::text', ITS_APP_PASSWORD)}
+    from users u join domains d on d.domain_id = u.domain_id
+      left join credentials c on c.domain_id = $1 and c.user_id = $2
+        and c.credential_id = $8::uuid and ${isUsableSql('$9')}
     where u.domain_id = $1 and d.domain_id = $1 and u.user_id = $2
+      and ${addressSql('$10', '$11')}
       and not u.suspended and not d.suspended and ${FINGERPRINT_SQL} = $6
-      and ($8::uuid is null or exists (
-        select from credentials c
-        where c.domain_id = $1 and c.user_id = $2 and c.credential_id = $8::uuid
-          and ${isUsableSql('$9')}))
+      and ($8::uuid is null or c.kind is not null)
   ), taken as (
     insert into sessions as s (domain_id, user_id, session_id, node_id, client, since,
       credential_id)
@@ -86,7 +97,7 @@ export const ACQUIRE: Statement = {
       where s.node_id = any ($5::uuid[])
     returning 1
   )
-  select exists (select from taken) from entitled`,
+  select exists (select from taken), e.* from entitled e`,
 }
 
 export const MAKE_MAILDROPS: Statement = {
@@ -168,7 +179,8 @@ const HOT_DELETES_MAX = 200
  * Takes the maildrop for a session and looks the account up, in one round trip. `in-use`: another
  * session has it (or a row lock did not go away within 50 ms); `credential-changed`: since it was
  * verified, the credential was changed or the user suspended or removed.
- * @param question the address; who it is of by now is in `lookup`, whatever the outcome
+ * @param question the address; who it is of by now is in `lookup`, whatever the outcome. An account
+ *   that may still be opened brings the app password that it is opened with, and no others
  * @throws {Failure} after which the row may or may not be there: reconciling removes it
  */
 export async function acquireLease(
@@ -176,38 +188,44 @@ export async function acquireLease(
   request: LeaseRequest,
   question: LoginQuestion,
 ): Promise<{ outcome: LeaseOutcome; lookup: LoginLookup }> {
+  const { domainId, userId } = request
   // Called for in one tick: sent together, carried out in this order. Two statements, so that the
   // second sees what the first has waited for: the counters after a QUIT, not before it.
-  const [answered, lookup] = await Promise.all([
-    askForLease(db, request, question.client),
-    lookUpLogin(db, question, true),
+  const [{ kind, account }, seen] = await Promise.all([
+    askForLease(db, request, question),
+    readMaildrop(db, domainId, userId, question),
   ])
-  if (answered !== 'acquired') return { outcome: { kind: answered }, lookup }
-  const { domainId, userId } = request
-  // The address is another's by now, or nobody's.
-  if (lookup.account?.userId !== userId || lookup.account.domainId !== domainId) {
-    await releaseLease(db, request)
-    return { outcome: { kind: 'credential-changed' }, lookup }
+  const isOurs = kind === 'acquired'
+  const opened = seen ?? (isOurs ? await makeMaildrop(db, request, question) : undefined)
+  if (account === undefined || opened === undefined) {
+    // Removed in this moment.
+    if (isOurs) await releaseLease(db, request)
+    const outcome: LeaseOutcome = { kind: isOurs ? 'credential-changed' : kind }
+    return { outcome, lookup: await lookUpLogin(db, question) }
   }
-  const counters = lookup.counters ?? (await makeMaildrop(db, request, question))
-  return { outcome: { kind: 'acquired', counters }, lookup }
+  const { counters, notice, throttles } = opened
+  return {
+    outcome: isOurs ? { kind, counters } : { kind },
+    lookup: { account: toAccount(account, notice), throttles },
+  }
 }
 
 async function askForLease(
   db: Database,
   request: LeaseRequest,
-  address: string | undefined,
-): Promise<LeaseOutcome['kind']> {
+  { domainName, localPart, client: address }: LoginQuestion,
+): Promise<{ kind: LeaseOutcome['kind']; account: RawRow | undefined }> {
   const { domainId, userId, sessionId, nodeId, deadNodeIds, fingerprint, client } = request
   const dead = `{${deadNodeIds.join(',')}}`
-  const by = [request.credentialId ?? null, address ?? null]
+  const by = [request.credentialId ?? null, address ?? null, domainName, localPart]
   const values = [domainId, userId, sessionId, nodeId, dead, fingerprint, client, ...by]
   try {
     const [row] = await db.hot(ACQUIRE, values)
-    if (row === undefined) return 'credential-changed'
-    return decodeBoolean(present(row, 0)) ? 'acquired' : 'in-use'
+    if (row === undefined) return { kind: 'credential-changed', account: undefined }
+    const kind = decodeBoolean(present(row, 0)) ? 'acquired' : 'in-use'
+    return { kind, account: row.slice(1) }
   } catch (error) {
-    if (isFailure(error, 'STORAGE_CONFLICT')) return 'in-use'
+    if (isFailure(error, 'STORAGE_CONFLICT')) return { kind: 'in-use', account: undefined }
     throw error
   }
 }
@@ -289,18 +307,7 @@ async function makeMaildrop(
   db: Database,
   { domainId, userId }: Lease,
   question: LoginQuestion,
-): Promise<Counters> {
+): Promise<OpenedMaildrop | undefined> {
   await db.hotOrBulk(MAKE_MAILDROPS, [domainId, encodeNumbers([userId])])
-  const { counters } = await lookUpLogin(db, question, true)
-  // Removed in this moment: empty, and the session ends at the next heartbeat.
-  return counters ?? NO_MAIL
-}
-
-const NO_MAIL: Counters = {
-  messageCount: 0,
-  octets: 0,
-  nextUid: 1,
-  uidValidity: 0,
-  hasUniqueIds: false,
-  snapshot: undefined,
+  return await readMaildrop(db, domainId, userId, question)
 }

@@ -2,12 +2,12 @@
  * Reading a maildrop. The list of a session travels packed, eight octets a message, page by page,
  * and stays typed arrays: 100,000 messages in 25 ms and 800 kB, where rows of text took four times
  * as long, and a million hold no more than their arrays and a page. Messages themselves are read a
- * few at a time; larger bodies follow chunk by chunk (bodies.ts).
+ * few at a time; larger bodies follow stretch by stretch (bodies.ts).
  */
-import { CHUNK_OCTETS } from './bodies.ts'
+import { octetsOf, STRETCH_CHUNKS, STRETCH_OCTETS } from './bodies.ts'
 import type { Database, Statement } from './postgres/database.ts'
 import { decodeInt4, decodeUuid, encodeNumbers, present } from './postgres/decode.ts'
-import type { RawRow } from './postgres/raw-connection.ts'
+import type { RowMemory } from './postgres/row-memory.ts'
 
 /** Ascending by uid: index i of both arrays is message number i + 1. 8 octets a message. */
 export interface Snapshot {
@@ -29,10 +29,8 @@ export interface StoredMessage {
   prefix: Buffer
   bodyId: string
   bodyOctets: number
-  /**
-   * the whole body, if it is one chunk and not larger than was asked for; empty for an empty one
-   */
-  firstChunk: Buffer | undefined
+  /** the whole body, in pieces; undefined if it is larger than was asked for, or damaged */
+  content: readonly Buffer[] | undefined
 }
 
 /** SQL: an aggregate of `uid` and `octets`, eight octets a message; see `unpackSnapshot`. */
@@ -60,23 +58,27 @@ export const UNIQUE_IDS: Statement = {
   where domain_id = $1 and user_id = $2 and uid between $3 and $4 and unique_id is not null`,
 }
 
-// What the body's own row says is asked only of bodies that do not come along: of the others the
-// octets themselves are there to be counted.
+// A row for each chunk of a body that comes along; what is the same for all of them comes with the
+// first, packed: each field costs an object. They come in their order, as the index has it; to ask
+// for that would be a sort (a message whose chunks did not is read by itself). What the body's own
+// row says is asked only of bodies that do not come along: of the others the octets themselves are
+// there to be counted; and where none come along, none is looked at: the limit is for the index.
 export const MESSAGES: Statement = {
   name: 'messages',
-  text: `select m.uid, m.octets, m.prefix, m.body_id,
+  text: `select c.data,
+    case when c.seq > 0 then int4send(c.seq)
+      else int8send((m.uid::bigint << 32) | m.octets) || uuid_send(m.body_id) end,
+    case when c.seq > 0 then null else m.prefix end,
     case when m.octets - octet_length(m.prefix) > $4::integer then (
-      select b.octets from bodies b where b.domain_id = $1 and b.body_id = m.body_id) end,
-    c.data
+      select b.octets from bodies b where b.domain_id = $1 and b.body_id = m.body_id) end
   from messages m
-    left join body_chunks c on c.domain_id = $1 and c.body_id = m.body_id and c.seq = 0
-      and m.octets - octet_length(m.prefix) <= $4::integer
+    left join body_chunks c on c.domain_id = $1 and c.body_id = m.body_id and c.seq <
+      case when m.octets - octet_length(m.prefix) <= $4::integer then ${STRETCH_CHUNKS} else 0 end
   where m.domain_id = $1 and m.user_id = $2 and m.uid = any ($3::integer[])
   order by m.uid`,
 }
 
 const PACKED_OCTETS = 8
-const NOTHING = Buffer.alloc(0)
 
 /**
  * The maildrop's list, in order of uid.
@@ -145,7 +147,8 @@ export async function selectUniqueIds(
 }
 
 /**
- * @param firstChunkMaxOctets bodies up to this size come along; 0 for none
+ * @param contentMaxOctets bodies up to this size come along; 0 for none
+ * @param memory in which they lie, until it is given back
  * @returns in order of uid; what is no longer in the maildrop is missing
  */
 export async function selectMessages(
@@ -153,33 +156,51 @@ export async function selectMessages(
   domainId: number,
   userId: number,
   uids: readonly number[],
-  firstChunkMaxOctets: number,
+  contentMaxOctets: number,
+  memory?: RowMemory,
 ): Promise<StoredMessage[]> {
-  const maxOctets = Math.min(firstChunkMaxOctets, CHUNK_OCTETS)
-  const rows = await db.bulk(MESSAGES, [domainId, userId, encodeNumbers(uids), maxOctets])
-  return rows.map((row) => new MessageRow(row))
+  const maxOctets = Math.min(contentMaxOctets, STRETCH_OCTETS)
+  const values = [domainId, userId, encodeNumbers(uids), maxOctets]
+  const rows = await db.bulk(MESSAGES, values, memory)
+  const messages: MessageRows[] = []
+  for (const row of rows) {
+    const [data, head, prefix, bodyOctets] = row
+    if (prefix) messages.push(new MessageRows(present(row, 1), prefix, bodyOctets))
+    const seq = prefix || !head ? 0 : decodeInt4(head)
+    if (data) messages.at(-1)?.append(seq, data)
+  }
+  return messages
 }
 
-class MessageRow implements StoredMessage {
+class MessageRows implements StoredMessage {
   readonly uid: number
   readonly octets: number
   readonly prefix: Buffer
   readonly bodyOctets: number
-  readonly firstChunk: Buffer | undefined
-  readonly #bodyId: Buffer
+  readonly #head: Buffer
+  readonly #content: Buffer[] = []
+  #isInOrder = true
 
-  constructor(row: RawRow) {
-    const [, , , , bodyOctets, firstChunk] = row
-    this.uid = decodeInt4(present(row, 0))
-    this.octets = decodeInt4(present(row, 1))
-    this.prefix = present(row, 2)
-    this.#bodyId = present(row, 3)
-    this.bodyOctets = bodyOctets ? decodeInt4(bodyOctets) : this.octets - this.prefix.length
-    this.firstChunk = this.bodyOctets === 0 ? NOTHING : (firstChunk ?? undefined)
+  constructor(head: Buffer, prefix: Buffer, bodyOctets: Buffer | null | undefined) {
+    this.uid = head.readInt32BE(0)
+    this.octets = head.readInt32BE(4)
+    this.prefix = prefix
+    this.bodyOctets = bodyOctets ? decodeInt4(bodyOctets) : this.octets - prefix.length
+    this.#head = head
+  }
+
+  append(seq: number, data: Buffer): void {
+    this.#isInOrder &&= seq === this.#content.length
+    this.#content.push(data)
+  }
+
+  get content(): readonly Buffer[] | undefined {
+    const isWhole = this.#isInOrder && octetsOf(this.#content) === this.bodyOctets
+    return isWhole ? this.#content : undefined
   }
 
   /** Read of large messages only. */
   get bodyId(): string {
-    return decodeUuid(this.#bodyId)
+    return decodeUuid(this.#head.subarray(PACKED_OCTETS))
   }
 }

@@ -59,12 +59,12 @@ export function decodeThrottles(field: Buffer | null | undefined): ThrottleCount
 }
 
 /**
- * SQL about the row `u` of users: null if the user did not lately log in from the network that is
- * in `parameter`; else whether that is noted well enough that a login writes nothing.
+ * SQL about the user of the row `owner`: null if the user did not lately log in from the network
+ * that is in `parameter`; else whether that is noted well enough that a login writes nothing.
  */
-export const noticeSql = (parameter: string): string => `(
+export const noticeSql = (parameter: string, owner: string): string => `(
         select k.seen_at > now() - interval '1 day' from known_networks k
-        where k.domain_id = u.domain_id and k.user_id = u.user_id
+        where k.domain_id = ${owner}.domain_id and k.user_id = ${owner}.user_id
           and k.network = ${parameter}::text and k.seen_at > now() - interval '30 days')`
 
 export const THROTTLES: Statement = {

@@ -88,7 +88,7 @@ test('away at the start, there, away again, back: refused for now each time, nev
   node = new NodeProcess({ env: { DATABASE_URL: url } })
   const { pop3, lmtp } = await node.addresses()
   const waiting = await node.record(/^waiting for the database/)
-  expect(waiting.database).toBe(`127.0.0.1:${new URL(url).port}/popgres`)
+  expect(waiting.database).toBe(`${pgDataOf(home)}:${new URL(url).port}/popgres`)
   expect(await refusalOfLogin(pop3)).toMatch(/^-ERR \[SYS\/TEMP\]/)
   expect(await replyToRecipient(lmtp)).toMatch(/^451 /)
 

@@ -16,6 +16,7 @@ import type {
 import { Pop3Session } from '../../src/protocol/pop3/session.ts'
 import { DotStuffer } from '../../src/protocol/wire/dot-stuffing.ts'
 import { TopCutter } from '../../src/protocol/wire/top-cutter.ts'
+import { stuffed } from '../support/stuffed.ts'
 import { type Ability, type EventName, type Fixtures, parseOctets } from './dialog.ts'
 import type { DialogConnection, DialogPeer } from './runner.ts'
 
@@ -331,7 +332,7 @@ export function serializeMessage(
   const pieces: Buffer[] = []
   for (let start = 0; start < content.length && cutter?.isDone !== true; start += chunkOctets) {
     const chunk = content.subarray(start, start + chunkOctets)
-    for (const piece of cutter?.push(chunk) ?? [chunk]) pieces.push(...stuffer.push(piece))
+    for (const piece of cutter?.push(chunk) ?? [chunk]) pieces.push(stuffed(stuffer, piece))
   }
   return [...pieces, stuffer.finish()]
 }

@@ -17,7 +17,7 @@ import { LeaseKeeper } from '../../src/mail/maildrop/lease-keeper.ts'
 import { ReadAheadBudget } from '../../src/mail/maildrop/reader.ts'
 import { type RunningServer, startPop3Server } from '../../src/server/pop3-server.ts'
 import type { TlsDoor } from '../../src/server/tls/door.ts'
-import { CHUNK_OCTETS, insertBody, insertChunk } from '../../src/storage/bodies.ts'
+import { insertBody, insertStretch, STRETCH_OCTETS } from '../../src/storage/bodies.ts'
 import { deliver } from '../../src/storage/deliveries.ts'
 import type { Database } from '../../src/storage/postgres/database.ts'
 import { TestAuthority } from '../support/certificates.ts'
@@ -166,11 +166,11 @@ class TestMaildrop {
   /** Uids of a fresh maildrop are 1, 2, 3 …: the message numbers of the beginning. */
   async add(content: Buffer, uniqueId?: string): Promise<void> {
     const [domainId, bodyId] = [this.#domainId, randomUUID()]
-    const isChunked = content.length > CHUNK_OCTETS
+    const isChunked = content.length > STRETCH_OCTETS
     if (isChunked) await insertBody(this.#db, domainId, bodyId)
-    for (let seq = 0; isChunked && seq * CHUNK_OCTETS < content.length; seq++) {
-      const chunk = content.subarray(seq * CHUNK_OCTETS, (seq + 1) * CHUNK_OCTETS)
-      await insertChunk(this.#db, domainId, bodyId, seq, chunk)
+    for (let nth = 0; isChunked && nth * STRETCH_OCTETS < content.length; nth++) {
+      const stretch = content.subarray(nth * STRETCH_OCTETS, (nth + 1) * STRETCH_OCTETS)
+      await insertStretch(this.#db, domainId, bodyId, nth, stretch)
     }
     const digest = createHash('sha256').update(bodyId).digest()
     const imported = { digest, copy: 1, receivedAt: undefined, uniqueId }

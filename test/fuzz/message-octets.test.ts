@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import { DotStuffer } from '../../src/protocol/wire/dot-stuffing.ts'
 import { TopCutter } from '../../src/protocol/wire/top-cutter.ts'
 import { serializeMessage } from '../dialogs/memory-peer.ts'
+import { stuffed } from '../support/stuffed.ts'
 import { cut, cuts, messages, storedMessages } from './arbitraries.ts'
 import { FUZZ } from './seed.ts'
 
@@ -28,7 +29,7 @@ test('what is stuffed at any cut is what was stored, after unstuffing', () => {
   fc.assert(
     fc.property(storedMessages, cuts, (message, sizes) => {
       const stuffer = new DotStuffer()
-      const pieces = cut(message, sizes).flatMap((chunk) => stuffer.push(chunk))
+      const pieces = cut(message, sizes).map((chunk) => stuffed(stuffer, chunk))
       const reply = Buffer.concat([...pieces, stuffer.finish()]).toString('latin1')
       expect(unstuff(reply)).toBe(message.toString('latin1'))
     }),
@@ -40,7 +41,7 @@ test('no message, however broken, ends its reply early for a client that ends li
   fc.assert(
     fc.property(messages, cuts, (message, sizes) => {
       const stuffer = new DotStuffer()
-      const pieces = cut(message, sizes).flatMap((chunk) => stuffer.push(chunk))
+      const pieces = cut(message, sizes).map((chunk) => stuffed(stuffer, chunk))
       const reply = Buffer.concat([...pieces, stuffer.finish()]).toString('latin1')
       const lines = reply.split('\n').map((line) => line.replace(/\r$/, ''))
       expect(lines.indexOf('.')).toBe(lines.length - 2)

@@ -11,6 +11,7 @@ import {
 } from '../support/postgres.ts'
 import { DatabaseMeter } from './database-meter.ts'
 import { expectWithin, say } from './figure.ts'
+import { SocketWrites } from './socket-writes.ts'
 
 const RECIPIENT = 'alice@example.test'
 const DELIVERIES = 20
@@ -55,6 +56,26 @@ test('one at a time', async () => {
   const beyond = octetsTo / DELIVERIES - MESSAGE.length
   expectWithin('LMTP delivery: octets to the database beyond the message', beyond)
   expectWithin('LMTP delivery: octets from the database', octetsFrom / DELIVERIES)
+})
+
+test('commands together: their replies leave together', async () => {
+  const writes = new SocketWrites(lmtp.address)
+  const sender = await openLmtp(lmtp)
+  const before = writes.writes
+  for (let i = 0; i < DELIVERIES; i++) {
+    sender.send(`MAIL FROM:<bob@example.test>\r\nRCPT TO:<${RECIPIENT}>\r\nDATA\r\n`)
+    expect((await sender.replies(3)).map((reply) => reply.slice(0, 3))).toEqual([
+      '250',
+      '250',
+      '354',
+    ])
+    sender.send(Buffer.concat([MESSAGE, Buffer.from('.\r\n')]))
+    expect(await sender.reply()).toMatch(/^250 /)
+  }
+  const each = (writes.writes - before) / DELIVERIES
+  writes.stop()
+  sender.destroy()
+  expectWithin('LMTP delivery, commands together: writes to the socket', each)
 })
 
 test('at once: they share statements, and so commits', async () => {

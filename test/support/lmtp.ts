@@ -4,7 +4,7 @@
 import { pino } from 'pino'
 import { type ListenAddress, networks } from '../../src/base/network.ts'
 import { startLmtpServer } from '../../src/server/lmtp-server.ts'
-import { selectChunk } from '../../src/storage/bodies.ts'
+import { STRETCH_OCTETS, selectStretch } from '../../src/storage/bodies.ts'
 import { selectMessages } from '../../src/storage/messages.ts'
 import type { Database } from '../../src/storage/postgres/database.ts'
 import { LineClient } from './line-client.ts'
@@ -121,15 +121,12 @@ export async function readStored(
   const uids = rows.map((row) => row.uid)
   const messages = uids.length === 0 ? [] : await selectMessages(db, domainId, userId, uids, 0)
   const copies: StoredCopy[] = []
-  for (const { uid, octets, prefix, bodyId, bodyOctets } of messages) {
-    const chunks: Buffer[] = []
-    for (let seq = 0, read = 0; read < bodyOctets; seq++) {
-      const chunk = await selectChunk(db, domainId, bodyId, seq)
-      if (chunk === undefined) throw new Error(`chunk ${seq} is missing`)
-      chunks.push(chunk)
-      read += chunk.length
-    }
-    copies.push({ uid, octets, prefix: prefix.toString(), bodyId, body: Buffer.concat(chunks) })
+  for (const message of messages) {
+    const { uid, octets, prefix, bodyId, bodyOctets } = message
+    const pieces: Buffer[] = []
+    for (let nth = 0; nth * STRETCH_OCTETS < bodyOctets; nth++)
+      pieces.push(...(await selectStretch(db, domainId, message, nth)))
+    copies.push({ uid, octets, prefix: prefix.toString(), bodyId, body: Buffer.concat(pieces) })
   }
   return copies.sort((one, other) => one.uid - other.uid)
 }

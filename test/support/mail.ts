@@ -1,6 +1,6 @@
 /** Puts mail into a maildrop as a delivery does, without the LMTP dialogue around it. */
 import { randomUUID } from 'node:crypto'
-import { CHUNK_OCTETS, insertBody, insertChunk } from '../../src/storage/bodies.ts'
+import { insertBody, insertStretch, STRETCH_OCTETS } from '../../src/storage/bodies.ts'
 import { deliver } from '../../src/storage/deliveries.ts'
 import type { Database } from '../../src/storage/postgres/database.ts'
 
@@ -13,12 +13,12 @@ export async function putMessage(
 ): Promise<{ bodyId: string; uids: number[] }> {
   const body = Buffer.from(content as string, 'latin1')
   const bodyId = randomUUID()
-  const isSmall = body.length <= CHUNK_OCTETS
+  const isSmall = body.length <= STRETCH_OCTETS
   if (!isSmall) {
     await insertBody(db, domainId, bodyId)
-    for (let seq = 0; seq * CHUNK_OCTETS < body.length; seq++) {
-      const chunk = body.subarray(seq * CHUNK_OCTETS, (seq + 1) * CHUNK_OCTETS)
-      await insertChunk(db, domainId, bodyId, seq, chunk)
+    for (let nth = 0; nth * STRETCH_OCTETS < body.length; nth++) {
+      const stretch = body.subarray(nth * STRETCH_OCTETS, (nth + 1) * STRETCH_OCTETS)
+      await insertStretch(db, domainId, bodyId, nth, stretch)
     }
   }
   const results = await deliver(db, {

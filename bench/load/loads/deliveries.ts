@@ -39,15 +39,15 @@ async function makeRecipients(stage: Stage): Promise<Recipient[]> {
 
 async function countOf(stage: Stage, user: string): Promise<number> {
   const client = await stage.openSession(stage.job.pop3, user)
-  const count = (await uniqueIds(client)).length
+  const count = await countUniqueIds(client)
   await quit(client)
   return count
 }
 
-function uniqueIds(client: Pop3Client): Promise<string[]> {
+function countUniqueIds(client: Pop3Client): Promise<number> {
   return new Promise((resolve) => {
     client.expectListing((body) => {
-      resolve(checkUniqueIds(body, body.toString('latin1').split('\r\n').length - 1))
+      resolve(checkUniqueIds(body))
     })
     client.write('UIDL\r\n')
   })
@@ -59,14 +59,16 @@ const retrieveDelivered = (client: Pop3Client, number: number, wire: Buffer): Pr
     client.write(`RETR ${number}\r\n`)
   })
 
-async function deliverTo(client: LmtpClient, recipient: Recipient): Promise<void> {
-  await client.deliver(recipient.user, wireNumber(recipient, recipient.delivered))
-  recipient.delivered += 1
+function deliverTo(client: LmtpClient, recipient: Recipient, done: () => void): void {
+  client.deliver(recipient.user, wireNumber(recipient, recipient.delivered), () => {
+    recipient.delivered += 1
+    done()
+  })
 }
 
 async function openLmtp(stage: Stage, count: number): Promise<LmtpClient[]> {
   const clients = Array.from({ length: count }, () => new LmtpClient(stage.lmtp, stage.window.fail))
-  await Promise.all(clients.map((client) => client.open()))
+  await Promise.all(clients.map((client) => new Promise<void>((done) => client.open(done))))
   return clients
 }
 
@@ -76,15 +78,24 @@ export async function deliver(stage: Stage): Promise<void> {
   const recipients = await makeRecipients(stage)
   const clients = await openLmtp(stage, DELIVER.users)
   window.open()
-  const loops = clients.map(async (client, at) => {
-    const recipient = recipients[at]
-    if (recipient === undefined) return
-    while (!window.isOver) {
-      const began = performance.now()
-      await deliverTo(client, recipient)
-      window.count(performance.now() - began, DELIVER.octets)
-    }
-  })
+  const loops = clients.map(
+    (client, at) =>
+      new Promise<void>((resolve) => {
+        const recipient = recipients[at]
+        const next = (): void => {
+          if (recipient === undefined || window.isOver) {
+            resolve()
+            return
+          }
+          const began = performance.now()
+          deliverTo(client, recipient, () => {
+            window.count(performance.now() - began, DELIVER.octets)
+            next()
+          })
+        }
+        next()
+      }),
+  )
   await window.until(loops)
   for (const client of clients) client.close()
   for (const recipient of recipients) await verify(stage, recipient)
@@ -93,7 +104,7 @@ export async function deliver(stage: Stage): Promise<void> {
 async function verify(stage: Stage, recipient: Recipient): Promise<void> {
   const { user, before, delivered } = recipient
   const client = await stage.openSession(stage.job.pop3, user)
-  const count = (await uniqueIds(client)).length
+  const count = await countUniqueIds(client)
   if (count !== before + delivered)
     throw new Error(`${user} has ${count} messages, not ${before} and ${delivered} more`)
   for (let at = Math.max(0, delivered - COMPARED); at < delivered; at++)
@@ -119,7 +130,8 @@ export async function mixedDay(stage: Stage): Promise<void> {
     if (lane === undefined) return
     lane.tail = lane.tail.then(async () => {
       if (window.isOver) return
-      for (let i = 0; i < NEW_MESSAGES; i++) await deliverTo(lane.client, recipient)
+      for (let i = 0; i < NEW_MESSAGES; i++)
+        await new Promise<void>((done) => deliverTo(lane.client, recipient, done))
       window.sum('deliveries', NEW_MESSAGES)
       hasNew.push(recipient)
     })
@@ -152,7 +164,7 @@ export async function mixedDay(stage: Stage): Promise<void> {
 async function fetchNew(stage: Stage, recipient: Recipient): Promise<void> {
   const began = performance.now()
   const client = await stage.openSession(stage.job.pop3, recipient.user)
-  const count = (await uniqueIds(client)).length
+  const count = await countUniqueIds(client)
   const { before, delivered } = recipient
   if (count !== before + NEW_MESSAGES) throw new Error(`${recipient.user} has ${count} messages`)
   for (let i = 0; i < NEW_MESSAGES; i++) {

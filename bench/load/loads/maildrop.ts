@@ -3,20 +3,21 @@
  * session holds meanwhile.
  */
 import { BIG } from '../content.ts'
-import { checkList, checkUniqueIds } from '../mailbox.ts'
+import { listOf } from '../mailbox.ts'
 import type { Pop3Client } from '../pop3-client.ts'
 import { quit, type Stage } from '../stage.ts'
 
 /** Session after session until the window is over, at least three. */
 export async function listBig(stage: Stage): Promise<void> {
   const { job, window } = stage
-  const big = job.bigUser ?? BIG
-  const stat = Buffer.from(`${big.messages} ${big.messages * big.octets}`)
+  const { messages, octets } = job.bigUser ?? BIG
+  const stat = Buffer.from(`${messages} ${messages * octets}`)
+  const askBoth = listings(stage)
   window.begin()
   const sessions = async (): Promise<void> => {
     for (let session = 1; session <= 3 || !window.isDue; session++) {
       const began = performance.now()
-      await listOnce(stage, big, stat)
+      await listOnce(stage, stat, askBoth)
       window.count(performance.now() - began)
     }
   }
@@ -25,38 +26,28 @@ export async function listBig(stage: Stage): Promise<void> {
 
 async function listOnce(
   stage: Stage,
-  big: typeof BIG | NonNullable<Stage['job']['bigUser']>,
   stat: Buffer,
+  askBoth: ReturnType<typeof listings>,
 ): Promise<void> {
   const { job, window } = stage
   const client = stage.connect(job.pop3)
-  let asked = 0
-  const ask = (command: string): void => {
-    asked = performance.now()
-    client.write(`${command}\r\n`)
-  }
-  const took = (): number => performance.now() - asked
-  const bodies = await new Promise<{ list: Buffer; uidl: Buffer }>((resolve) => {
-    stage.logIn(client, big.localPart, (passMs) => {
+  await new Promise<void>((resolve) => {
+    stage.logIn(client, (job.bigUser ?? BIG).localPart, (passMs) => {
       window.note('loginMs', passMs)
+      const asked = performance.now()
       client.expectOk(() => {
-        window.note('statMs', took())
-        window.note('loginToStatMs', passMs + took())
-        client.expectListing((list) => {
-          window.note('listMs', took())
-          client.expectListing((uidl) => {
-            window.note('uidlMs', took())
-            resolve({ list, uidl })
-          })
-          ask('UIDL')
+        const statMs = performance.now() - asked
+        window.note('statMs', statMs)
+        window.note('loginToStatMs', passMs + statMs)
+        askBoth(client, (listMs, uidlMs) => {
+          window.note('listMs', listMs)
+          window.note('uidlMs', uidlMs)
+          resolve()
         })
-        ask('LIST')
       }, stat)
-      ask('STAT')
+      client.write('STAT\r\n')
     })
   })
-  checkList(bodies.list, big)
-  checkUniqueIds(bodies.uidl, big.messages)
   await quit(client)
 }
 
@@ -68,17 +59,16 @@ export async function listBigAgain(
   onReady: (sessions: number) => Promise<void>,
 ): Promise<void> {
   const { job, window } = stage
-  const big = job.bigUser ?? BIG
+  const askBoth = listings(stage)
   const session = async (isEnough: (listings: number) => boolean): Promise<void> => {
-    const client = await stage.openSession(job.pop3, big.localPart)
-    for (let listings = 0; !isEnough(listings); listings++) {
-      const asked = performance.now()
-      const list = await listing(client, 'LIST')
-      const uidl = await listing(client, 'UIDL')
-      window.count(performance.now() - asked)
-      checkList(list, big)
-      checkUniqueIds(uidl, big.messages)
-    }
+    const client = await stage.openSession(job.pop3, (job.bigUser ?? BIG).localPart)
+    for (let listings = 0; !isEnough(listings); listings++)
+      await new Promise<void>((resolve) => {
+        askBoth(client, (listMs, uidlMs) => {
+          window.count(listMs + uidlMs)
+          resolve()
+        })
+      })
     await quit(client)
   }
   await session((listings) => listings === FIRST_LISTINGS)
@@ -87,9 +77,18 @@ export async function listBigAgain(
   await window.until([session((listings) => listings > 0 && window.isDue)])
 }
 
-function listing(client: Pop3Client, command: string): Promise<Buffer> {
-  return new Promise((resolve) => {
-    client.expectListing(resolve)
-    client.write(`${command}\r\n`)
-  })
+/** LIST, then UIDL; how long each took. */
+function listings({ job, mailboxes }: Stage) {
+  const { localPart, ...contents } = job.bigUser ?? BIG
+  const list = listOf(contents)
+  return (client: Pop3Client, done: (listMs: number, uidlMs: number) => void): void => {
+    const asked = performance.now()
+    client.expectKnown(list, 'another LIST than was stored', () => {
+      const listed = performance.now()
+      mailboxes.askUidl(client, localPart, contents.messages, () => {
+        done(listed - asked, performance.now() - listed)
+      })
+    })
+    client.write('LIST\r\n')
+  }
 }

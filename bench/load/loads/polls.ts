@@ -5,6 +5,7 @@
 import type { Endpoint } from '../../servers/server.ts'
 import type { Pop3Client, TlsMemory } from '../pop3-client.ts'
 import { quit, type Stage } from '../stage.ts'
+import { withoutCertificate } from '../tls-session.ts'
 
 export interface PollKind {
   hasUidl: boolean
@@ -27,11 +28,7 @@ export function poll(stage: Stage, kind: PollKind, user: number, closed: () => v
     window.note('loginMs', passMs)
     client.expectOk(() => {
       if (!kind.hasUidl) return leave()
-      client.expectListing((body) => {
-        mailboxes.checkUidl(user, body)
-        leave()
-      })
-      client.write('UIDL\r\n')
+      mailboxes.askUidl(client, user, mailboxes.contentsOf(user).messages, leave)
     }, mailboxes.statOf(user))
     client.write('STAT\r\n')
   })
@@ -107,7 +104,7 @@ export function rememberSessions(): (user: number) => TlsMemory {
       const made: TlsMemory = {
         session: undefined,
         onSession: (session) => {
-          made.session = session
+          made.session = withoutCertificate(session)
         },
       }
       memory = made

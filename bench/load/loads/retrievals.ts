@@ -6,16 +6,27 @@ import { quit, type Stage } from '../stage.ts'
 const PIPELINED = 50
 const SESSIONS = 16
 
+/** A user's messages as RETR sends them; made before anything is measured. */
+const wiresOf = (user: string): Buffer[] =>
+  Array.from({ length: DELETE.messages }, (_, at) => wireOf(messageOf(user, at + 1, DELETE.octets)))
+
+/** @returns the command, to be written */
+function expectRetr(client: Pop3Client, wires: Buffer[], number: number, done: () => void): string {
+  client.expectMessage(DELETE.octets, wires[number - 1] ?? Buffer.alloc(0), done)
+  return `RETR ${number}\r\n`
+}
+
 /** @param size messages asked for in one write */
 export async function retrieve(stage: Stage, size = 1): Promise<void> {
   const { job, window } = stage
   const users = Array.from({ length: SESSIONS }, (_, at) => deleteUser(at + 1))
+  const mail = users.map(wiresOf)
   const clients = await Promise.all(users.map((user) => stage.openSession(job.pop3, user)))
   window.open()
   const loops = clients.map(
     (client, at) =>
       new Promise<void>((resolve) => {
-        const user = users[at] ?? ''
+        const wires = mail[at] ?? []
         let number = 0
         const next = (): void => {
           if (window.isOver) {
@@ -26,8 +37,7 @@ export async function retrieve(stage: Stage, size = 1): Promise<void> {
           let text = ''
           for (let i = 1; i <= size; i++) {
             number = (number % DELETE.messages) + 1
-            text += `RETR ${number}\r\n`
-            client.expectMessage(DELETE.octets, stage.wire(user, number, DELETE.octets), () => {
+            text += expectRetr(client, wires, number, () => {
               window.count(performance.now() - asked, DELETE.octets)
               if (i === size) next()
             })
@@ -47,17 +57,16 @@ export const retrievePipelined = (stage: Stage): Promise<void> => retrieve(stage
 export async function retrieveAndDelete(stage: Stage): Promise<void> {
   const { job, window } = stage
   const count = job.deleteUsers ?? DELETE.users
-  // Made before anything is measured.
-  for (let n = 1; n <= count; n++)
-    for (let number = 1; number <= DELETE.messages; number++)
-      stage.wire(deleteUser(n), number, DELETE.octets)
+  const mail = Array.from({ length: count }, (_, at) => {
+    const user = deleteUser(at + 1)
+    return { user, wires: wiresOf(user) }
+  })
+  const turns = mail.values()
   window.begin()
-  let turn = 0
   const loops = Array.from({ length: Math.min(job.atOnce, SESSIONS) }, async () => {
-    while (turn < count) {
-      const user = deleteUser(++turn)
+    for (const { user, wires } of turns) {
       const client = await stage.openSession(job.pop3, user)
-      await emptyMaildrop(stage, client, user)
+      await emptyMaildrop(stage, client, wires)
       const asked = performance.now()
       await new Promise<void>((resolve) => {
         client.quit(() => window.note('quitMs', performance.now() - asked), resolve)
@@ -107,22 +116,22 @@ function markAll(client: Pop3Client): Promise<void> {
   })
 }
 
-function emptyMaildrop(stage: Stage, client: Pop3Client, user: string): Promise<void> {
+function emptyMaildrop(stage: Stage, client: Pop3Client, wires: Buffer[]): Promise<void> {
   return new Promise((resolve) => {
     const next = (number: number): void => {
-      if (number > DELETE.messages) {
+      if (number > wires.length) {
         resolve()
         return
       }
       const asked = performance.now()
-      client.expectMessage(DELETE.octets, stage.wire(user, number, DELETE.octets), () => {
+      const command = expectRetr(client, wires, number, () => {
         client.expectOk(() => {
           stage.window.count(performance.now() - asked, DELETE.octets)
           next(number + 1)
         })
         client.write(`DELE ${number}\r\n`)
       })
-      client.write(`RETR ${number}\r\n`)
+      client.write(command)
     }
     next(1)
   })

@@ -10,7 +10,7 @@ import { Failure, isFailure } from '../../base/failure.ts'
 import { Ingest } from '../../mail/delivery/ingest.ts'
 import { LineEnds } from '../../mail/delivery/line-ends.ts'
 import { type Recipient, selectRecipient } from '../../storage/accounts.ts'
-import { CHUNK_OCTETS, newBodyId } from '../../storage/bodies.ts'
+import { newBodyId, STRETCH_OCTETS } from '../../storage/bodies.ts'
 import { type DeliveryStatus, deliver } from '../../storage/deliveries.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { existsImported } from '../../storage/tenants/imported.ts'
@@ -51,7 +51,7 @@ export interface ImportReport {
 
 type OpenableItem = Extract<ImportItem, { open: unknown }>
 
-/** What one reading of a message tells; `content` only if it fits one chunk. */
+/** What one reading of a message tells; `content` only if it fits one stretch. */
 interface Measured {
   octets: number
   digest: Buffer
@@ -122,7 +122,7 @@ class ImportRun {
     return this.#takeLarge(item, measured, copy)
   }
 
-  /** Read twice, so that a message that is in already writes no chunks. */
+  /** Read twice, so that a message that is in already writes nothing. */
   async #takeLarge(item: OpenableItem, measured: Measured, copy: number): Promise<Outcome> {
     const { domainId, userId } = this.#recipient
     if (await existsImported(this.#db, domainId, userId, measured.digest, copy))
@@ -180,11 +180,11 @@ async function measure(content: AsyncIterable<Buffer>, maxOctets: number): Promi
     octets += piece.length
     if (octets > maxOctets) throw new Failure('MESSAGE_TOO_LARGE')
     digest.update(piece)
-    if (octets <= CHUNK_OCTETS) pieces.push(piece)
+    if (octets <= STRETCH_OCTETS) pieces.push(piece)
     else pieces = []
   }
   for await (const chunk of content) add(lineEnds.push(chunk))
   add(lineEnds.end())
-  const kept = octets <= CHUNK_OCTETS ? Buffer.concat(pieces) : undefined
+  const kept = octets <= STRETCH_OCTETS ? Buffer.concat(pieces) : undefined
   return { octets, digest: digest.digest(), content: kept }
 }

@@ -3,8 +3,7 @@
  * never changes and is never used again; or by the unique-id that UIDL shows. Numbers 1 to n belong
  * to one session of one client, so they name nothing here.
  */
-import { Failure } from '../../base/failure.ts'
-import { CHUNK_OCTETS, selectChunk } from '../../storage/bodies.ts'
+import { STRETCH_OCTETS, selectStretch } from '../../storage/bodies.ts'
 import { type StoredMessage, selectMessages } from '../../storage/messages.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { sqlStateOf } from '../../storage/postgres/sqlstate.ts'
@@ -51,7 +50,7 @@ export async function listMessages(
 }
 
 /**
- * The message as RETR sends it (without dot-stuffing), in pieces of at most 256 KiB.
+ * The message as RETR sends it (without dot-stuffing), in pieces of at most 8 KiB.
  * @param id uid or unique-id
  * @throws {Failure} OPERATION_REFUSED if it is not there; MESSAGE_DAMAGED in the middle of it
  */
@@ -63,7 +62,9 @@ export async function readMessage(
   const { row } = await requireUser(db, address)
   const uid = await findUid(db, row.domainId, row.userId, id)
   const found =
-    uid === undefined ? [] : await selectMessages(db, row.domainId, row.userId, [uid], CHUNK_OCTETS)
+    uid === undefined
+      ? []
+      : await selectMessages(db, row.domainId, row.userId, [uid], STRETCH_OCTETS)
   const [message] = found
   if (message === undefined)
     throw refused(`there is no message ${id} of ${address}: see "popgres message list ${address}"`)
@@ -119,15 +120,12 @@ async function* readPieces(
   domainId: number,
   message: StoredMessage,
 ): AsyncGenerator<Buffer> {
-  const { prefix, bodyId, bodyOctets, firstChunk } = message
+  const { prefix, bodyOctets, content } = message
   if (prefix.length > 0) yield prefix
-  let read = 0
-  for (let seq = 0; read < bodyOctets; seq += 1) {
-    const isFirst = seq === 0 && firstChunk !== undefined
-    const chunk = isFirst ? firstChunk : await selectChunk(db, domainId, bodyId, seq)
-    if (chunk === undefined || chunk.length === 0)
-      throw new Failure('MESSAGE_DAMAGED', `the message ends early: run "popgres check"`)
-    read += chunk.length
-    yield chunk
+  if (content !== undefined) {
+    yield* content
+    return
   }
+  for (let nth = 0; nth * STRETCH_OCTETS < bodyOctets; nth += 1)
+    yield* await selectStretch(db, domainId, message, nth)
 }

@@ -27,14 +27,20 @@ import { recordCredentialUse } from '../../storage/tenants/credentials.ts'
 import { selectDomain } from '../../storage/tenants/domains.ts'
 import type { BearerCheck } from './bearer/bearer-check.ts'
 import { type LoginName, parseLoginName } from './login-name.ts'
-import { addressOf, type LoginPeer } from './login-peer.ts'
+import { addressOf, type LoginPeer, type Presence } from './login-peer.ts'
 import { PasswordCheck } from './password-check.ts'
 import { ApopJudge } from './proofs/apop.ts'
 import { type CertificateVerdict, findCertificateOwner } from './proofs/external.ts'
 import { type Judgement, type LoginReason, unknownUser } from './proofs/judgement.ts'
 import { ScramJudge } from './proofs/scram.ts'
 import { sourceOf } from './source.ts'
-import { type Claimant, type Throttle, type ThrottleVerdict, throttleKeys } from './throttle.ts'
+import {
+  type Claimant,
+  type Throttle,
+  type ThrottleKeys,
+  type ThrottleVerdict,
+  throttleKeys,
+} from './throttle.ts'
 import type { Recollection } from './verified-cache.ts'
 
 export interface AuthenticatorOptions {
@@ -94,7 +100,7 @@ type BearerAttempt = Extract<LoginAttempt, { mechanism: 'bearer' }>
 interface Visit {
   attempt: LoginAttempt
   peer: LoginPeer
-  signal: AbortSignal | undefined
+  presence: Presence | undefined
   /** EXTERNAL only. */
   certificate: CertificateVerdict | undefined
   /** Undefined: what was typed cannot be an address, or a token or certificate says who. */
@@ -124,7 +130,7 @@ export class Authenticator {
   }
 
   /**
-   * @param signal aborted when the peer has gone: then nothing more is spent on it
+   * @param presence of the peer: when it has gone, nothing more is spent on it
    * @param desk what it opened for who is refused, or has to wait, has been given back when that
    *   is known
    * @throws {Failure} temporary: AUTH_OVERLOADED, a storage failure, or a token's provider is away
@@ -132,24 +138,26 @@ export class Authenticator {
   async verify(
     attempt: LoginAttempt,
     peer: LoginPeer,
-    signal?: AbortSignal,
+    presence?: Presence,
     desk = this.#ownDesk,
   ): Promise<LoginVerdict> {
     const began = performance.now()
-    const certificate = await this.#findCertificate(attempt, peer)
+    const certificate =
+      attempt.mechanism === 'external' ? await this.#findCertificate(attempt, peer) : undefined
     const name = certificate?.name ?? this.#parse(attempt.name, peer)
     const recollection =
       name && attempt.mechanism === 'password'
         ? this.#passwords.recall(name, attempt.password)
         : undefined
     const expected = recollection?.verified?.entitlement
-    const { account, throttles } = await this.#lookUp(name, peer, desk, expected)
-    const who: Claimant = { client: peer.client, name, account }
+    const keys = throttleKeys(peer.client, name)
+    const { account, throttles } = await this.#lookUp(name, peer, keys, desk, expected)
+    const who: Claimant = { client: peer.client, name, keys, account }
     const leave = this.#options.throttle?.judge(who, throttles) ?? GO_AT_ONCE
     if (expected !== undefined && !isAsExpected(expected, account, leave)) await desk.giveBack()
     const over = this.#options.throttle?.enter(who)
     try {
-      const visit: Visit = { attempt, peer, signal, certificate, name, recollection, account }
+      const visit: Visit = { attempt, peer, presence, certificate, name, recollection, account }
       return await this.#decide(visit, who, leave, began, desk)
     } finally {
       over?.()
@@ -164,10 +172,10 @@ export class Authenticator {
     desk: LoginDesk,
   ): Promise<LoginVerdict> {
     const { throttle, failureDelayMs = FAILURE_DELAY_MS } = this.#options
-    const { attempt, peer, signal, account } = visit
+    const { attempt, peer, presence, account } = visit
     const delayMs = leave.kind === 'go' ? leave.delayMs : 0
-    await waitUntil(began + delayMs, signal)
-    if (signal?.aborted) throw new Failure('AUTH_OVERLOADED', 'the peer has left')
+    if (delayMs > 0) await waitUntil(began + delayMs, presence)
+    if (presence?.isGone) throw new Failure('AUTH_OVERLOADED', 'the peer has left')
     const judgement: Judgement =
       leave.kind === 'refuse' ? { reason: 'throttled', account } : await this.#judge(visit)
     this.#record(visit, judgement)
@@ -179,7 +187,7 @@ export class Authenticator {
     await desk.giveBack()
     if (verdict.reason === 'suspended') return verdict
     if (leave.kind === 'go') await throttle?.recordFailure(who, proofOf(attempt, peer))
-    await waitUntil(began + delayMs + failureDelayMs, signal)
+    await waitUntil(began + delayMs + failureDelayMs, presence)
     return verdict
   }
 
@@ -190,7 +198,8 @@ export class Authenticator {
    */
   async scramSalt(name: string, peer: LoginPeer): Promise<ScramSalt> {
     const parsed = this.#parse(name, peer)
-    const { account } = await this.#lookUp(parsed, peer, this.#ownDesk)
+    const keys = throttleKeys(peer.client, parsed)
+    const { account } = await this.#lookUp(parsed, peer, keys, this.#ownDesk)
     return await this.#scram.salt(name, parsed, account)
   }
 
@@ -202,6 +211,7 @@ export class Authenticator {
   async #lookUp(
     name: LoginName | undefined,
     { client }: LoginPeer,
+    keys: ThrottleKeys,
     desk: LoginDesk,
     expected?: Entitlement,
   ): Promise<Pick<LoginLookup, 'account' | 'throttles'>> {
@@ -209,27 +219,23 @@ export class Authenticator {
     if (name === undefined)
       return {
         account: undefined,
-        throttles: (await throttle?.read({ client, name })) ?? new Map(),
+        throttles: (await throttle?.read(keys)) ?? new Map(),
       }
     const question = {
       domainName: name.domainName,
       localPart: name.localPart,
       client: addressOf(client),
       network: sourceOf(client),
-      throttleKeys: throttleKeys(client, name),
+      throttleKeys: Object.values(keys),
     }
     return desk.lookUp(question, expected)
   }
 
-  async #findCertificate(
-    { mechanism, name }: LoginAttempt,
-    peer: LoginPeer,
-  ): Promise<CertificateVerdict | undefined> {
-    if (mechanism !== 'external') return undefined
+  #findCertificate({ name }: LoginAttempt, peer: LoginPeer): Promise<CertificateVerdict> {
     return findCertificateOwner(this.#options.db, peer, this.#parse(name, peer), name !== '')
   }
 
-  async #judge(visit: Visit): Promise<Judgement> {
+  #judge(visit: Visit): Judgement | Promise<Judgement> {
     const { attempt, name, account } = visit
     switch (attempt.mechanism) {
       case 'password':
@@ -245,30 +251,33 @@ export class Authenticator {
     }
   }
 
-  async #judgePassword(visit: Visit, password: Secret): Promise<Judgement> {
-    const { name, recollection, account, peer, signal } = visit
-    const asker = { source: sourceOf(peer.client), domain: name?.domainName ?? '', signal }
-    if (account !== undefined && recollection !== undefined)
-      return this.#passwords.judge(account, password, recollection, asker)
-    await this.#passwords.spend(password, asker)
-    return unknownUser(name)
+  #judgePassword(visit: Visit, password: Secret): Judgement | Promise<Judgement> {
+    const { name, recollection, account, peer, presence } = visit
+    const isKnown = account !== undefined && recollection !== undefined
+    const atOnce = isKnown && this.#passwords.judgeAtOnce(account, password, recollection)
+    if (atOnce) return atOnce
+    const domain = name?.domainName ?? ''
+    const asker = { source: sourceOf(peer.client), domain, signal: presence?.signal }
+    if (isKnown) return this.#passwords.judge(account, password, recollection, asker)
+    return this.#passwords.spend(password, asker).then(() => unknownUser(name))
   }
 
   /** The provider is that of the domain of the name, or of the domain that bare names are of. */
   async #judgeBearer(
-    { name, account, peer, signal }: Visit,
+    { name, account, peer, presence }: Visit,
     attempt: BearerAttempt,
   ): Promise<Judgement> {
     const { bearer, defaultDomain } = this.#options
     if (name === undefined && attempt.name !== '') return unknownUser(name)
     const domainName = name?.domainName ?? peer.hostDomain ?? defaultDomain
-    const asker = { source: sourceOf(peer.client), signal }
+    const asker = { source: sourceOf(peer.client), signal: presence?.signal }
     const vouched = await bearer?.verify(domainName, attempt.token, asker)
     if (vouched?.kind !== 'vouched')
       return { reason: vouched?.reason ?? 'no OAuth provider', account }
     const owner = parseLoginName(vouched.address, '')
     if (name === undefined) {
-      const found = await this.#lookUp(owner, peer, this.#ownDesk)
+      const keys = throttleKeys(peer.client, owner)
+      const found = await this.#lookUp(owner, peer, keys, this.#ownDesk)
       return found.account ? { reason: 'verified', account: found.account } : unknownUser(owner)
     }
     if (owner?.address.toLowerCase() !== name.address.toLowerCase())
@@ -278,12 +287,12 @@ export class Authenticator {
 
   /** What a success brings with it; nobody waits for it. */
   #follow(
-    { attempt, peer, name }: Visit,
+    { attempt, peer }: Visit,
     account: LoginAccount,
     { credential, isRecalled }: Judgement,
   ): void {
     const { db, log, throttle } = this.#options
-    void throttle?.recordSuccess({ client: peer.client, name, account }, account)
+    void throttle?.recordSuccess(peer.client, account)
     if (attempt.mechanism === 'password' && credential === undefined && !isRecalled)
       void this.#scram.remember(account, attempt.password)
     if (credential === undefined || credential.isUseRecorded) return
@@ -316,6 +325,8 @@ export class Authenticator {
   #write({ attempt, peer, name }: Visit, { reason, account, credential }: Judgement): void {
     const { log } = this.#options
     const shown = shownReason(reason, attempt, account)
+    // Told by what follows: the login, or that another session has the maildrop.
+    if (shown === 'verified' && !log.isLevelEnabled('debug')) return
     const fields = {
       client: peer.client,
       mechanism: attempt.mechanism,
@@ -325,7 +336,6 @@ export class Authenticator {
       reason: shown,
     }
     if (OPERATOR_REASONS.has(shown)) log.warn(fields, 'login refused')
-    // Told by what follows: the login, or that another session has the maildrop.
     else if (shown === 'verified') log.debug(fields, 'credential verified')
     else log.info(fields, 'login refused')
   }
@@ -393,9 +403,9 @@ function proofOf(attempt: LoginAttempt, peer: LoginPeer): Buffer {
 }
 
 /** @param moment by the monotonic clock; ends sooner when the peer has gone */
-async function waitUntil(moment: number, signal: AbortSignal | undefined): Promise<void> {
+async function waitUntil(moment: number, presence: Presence | undefined): Promise<void> {
   const waitMs = moment - performance.now()
   if (waitMs <= 0) return
-  const options = signal === undefined ? {} : { signal }
+  const options = presence === undefined ? {} : { signal: presence.signal }
   await pause(waitMs, undefined, options).catch(() => undefined)
 }

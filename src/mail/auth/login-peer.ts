@@ -15,6 +15,28 @@ export interface LoginPeer {
   certificateDigest: Buffer | undefined
 }
 
+/** Whether the peer is still there: what waits for something ends when it is not. */
+export class Presence {
+  #isGone = false
+  #controller: AbortController | undefined
+
+  get isGone(): boolean {
+    return this.#isGone
+  }
+
+  /** Aborted when it goes. Few logins wait for anything, so it is made when it is asked for. */
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#isGone) this.#controller.abort()
+    return this.#controller.signal
+  }
+
+  leave(): void {
+    this.#isGone = true
+    this.#controller?.abort()
+  }
+}
+
 /** @returns the peer's address as PostgreSQL's inet reads it; undefined: it has none */
 export function addressOf(client: string): string | undefined {
   const address = client.replace(/%.*$/, '')

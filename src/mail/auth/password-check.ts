@@ -39,7 +39,7 @@ export interface PasswordJudgement {
   /** As it is stored now: with the fingerprint of the new hash if there is one. */
   account: LoginAccount
   /** The app password that it is. */
-  credential?: AppPassword
+  credential?: AppPassword | undefined
   /** It was verified before, and by nothing dear now. */
   isRecalled?: boolean
 }
@@ -66,7 +66,27 @@ export class PasswordCheck {
   }
 
   /**
+   * Of an app password, and of one that was verified lately. undefined: `judge` it.
    * @param recollection of the name by which `account` was found, and of what was sent
+   */
+  judgeAtOnce(
+    account: LoginAccount,
+    sent: Secret,
+    recollection: Recollection,
+  ): PasswordJudgement | undefined {
+    const credential = findAppPassword(account.appPasswords, sent)
+    const { passwordHash, isMainPasswordAllowed } = account
+    const isRecalled =
+      credential === undefined &&
+      passwordHash !== undefined &&
+      isMainPasswordAllowed &&
+      isVerifiedAgainst(recollection, passwordHash)
+    if (credential === undefined && !isRecalled) return undefined
+    return this.#remember(recollection, { reason: 'verified', account, credential, isRecalled })
+  }
+
+  /**
+   * @param recollection as for `judgeAtOnce`, which does not know
    * @throws {Failure} AUTH_OVERLOADED, or a storage failure
    */
   async judge(
@@ -75,35 +95,22 @@ export class PasswordCheck {
     recollection: Recollection,
     asker: Asker,
   ): Promise<PasswordJudgement> {
-    const judgement = await this.#find(account, sent, recollection, asker)
-    if (judgement.reason === 'verified') this.#remember(recollection, judgement)
-    return judgement
-  }
-
-  async #find(
-    account: LoginAccount,
-    sent: Secret,
-    recollection: Recollection,
-    asker: Asker,
-  ): Promise<PasswordJudgement> {
-    const credential = findAppPassword(account.appPasswords, sent)
-    if (credential !== undefined) return { reason: 'verified', account, credential }
-    const { passwordHash, isMainPasswordAllowed } = account
-    const isRecalled = passwordHash !== undefined && isVerifiedAgainst(recollection, passwordHash)
-    if (isRecalled && isMainPasswordAllowed) return { reason: 'verified', account, isRecalled }
     let judgement: PasswordJudgement = { reason: 'wrong password', account }
     for (const password of passwordForms(sent)) {
       judgement = await this.#judgeForm(account, password, asker)
       if (RIGHT.has(judgement.reason)) break
     }
-    return judgement
+    return this.#remember(recollection, judgement)
   }
 
-  #remember(recollection: Recollection, { account, credential }: PasswordJudgement): void {
+  #remember(recollection: Recollection, judgement: PasswordJudgement): PasswordJudgement {
+    const { reason, account, credential } = judgement
+    if (reason !== 'verified') return judgement
     const entitlement = entitlementOf(account, credential?.credentialId)
     const known = recollection.verified?.entitlement
-    if (known !== undefined && isSame(known, entitlement)) return
-    this.#verified.add(recollection, entitlement, credential ? undefined : account.passwordHash)
+    if (known === undefined || !isSame(known, entitlement))
+      this.#verified.add(recollection, entitlement, credential ? undefined : account.passwordHash)
+    return judgement
   }
 
   async #judgeForm(

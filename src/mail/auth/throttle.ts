@@ -12,6 +12,7 @@
  * The same wrong proof again counts once: a device that knows an old password tries it for days.
  */
 import { createHmac, randomBytes } from 'node:crypto'
+import { assert } from '../../base/assert.ts'
 import type { Keyring } from '../../base/keyring.ts'
 import type { Log } from '../../base/log.ts'
 import type { LoginAccount } from '../../storage/accounts.ts'
@@ -27,12 +28,18 @@ import {
 import type { LoginName } from './login-name.ts'
 import { sourceOf } from './source.ts'
 
+/** By kind; who named no address has the network's alone. */
+export type ThrottleKeys = Pick<Record<ThrottleKind, string>, 'network'> &
+  Partial<Record<ThrottleKind, string>>
+
 /** Who tries to log in. */
 export interface Claimant {
   /** address of the peer */
   client: string
   /** undefined: what was typed cannot be an address, or a token alone says who */
   name: LoginName | undefined
+  /** of throttleKeys */
+  keys: ThrottleKeys
   /** undefined: unknown, or not looked up */
   account?: Pick<LoginAccount, 'isKnownNetwork'> | undefined
 }
@@ -57,6 +64,11 @@ const RULES: Readonly<Record<ThrottleKind, Rule>> = {
   domain: { free: 100, step: 100, refuseFrom: Number.POSITIVE_INFINITY },
 }
 
+const NAMELESS = ['network'] as const
+const FROM_KNOWN_NETWORK = ['known'] as const
+const FROM_ELSEWHERE = ['network', 'user', 'domain'] as const
+const NOTHING_TO_LEAVE = (): void => {}
+
 const FIRST_DELAY_MS = 1_000
 const DELAY_MAX_MS = 8_000
 const PROOF_OCTETS = 16
@@ -78,17 +90,18 @@ export class Throttle {
   }
 
   /** For an attempt that needs no look at an account; otherwise the counts come with it. */
-  read({ client, name }: Claimant): Promise<ThrottleCounts> {
-    return selectThrottles(this.#options.db, throttleKeys(client, name))
+  read(keys: ThrottleKeys): Promise<ThrottleCounts> {
+    return selectThrottles(this.#options.db, Object.values(keys))
   }
 
   /**
    * To be asked before anything is spent on the proof.
-   * @param counts of throttleKeys, read just now
+   * @param counts of its keys, read just now
    */
   judge(who: Claimant, counts: ThrottleCounts): ThrottleVerdict {
     let delayMs = 0
-    for (const [kind, key] of countedKeys(who)) {
+    for (const kind of kindsOf(who)) {
+      const key = keyOf(who, kind)
       const verdict = judgeCount(kind, (counts.get(key) ?? 0) + (this.#inFlight.get(key) ?? 0))
       if (verdict.kind === 'refuse') return verdict
       delayMs = Math.max(delayMs, verdict.delayMs)
@@ -102,16 +115,13 @@ export class Throttle {
    * @returns to be called when the attempt is over
    */
   enter(who: Claimant): () => void {
-    const keys = countedKeys(who)
-      .filter(([kind]) => kind === 'user' || kind === 'known')
-      .map(([, key]) => key)
-    for (const key of keys) this.#inFlight.set(key, (this.#inFlight.get(key) ?? 0) + 1)
+    if (who.name === undefined) return NOTHING_TO_LEAVE
+    const key = keyOf(who, who.account?.isKnownNetwork ? 'known' : 'user')
+    this.#inFlight.set(key, (this.#inFlight.get(key) ?? 0) + 1)
     return () => {
-      for (const key of keys) {
-        const left = (this.#inFlight.get(key) ?? 0) - 1
-        if (left > 0) this.#inFlight.set(key, left)
-        else this.#inFlight.delete(key)
-      }
+      const left = (this.#inFlight.get(key) ?? 0) - 1
+      if (left > 0) this.#inFlight.set(key, left)
+      else this.#inFlight.delete(key)
     }
   }
 
@@ -121,7 +131,7 @@ export class Throttle {
    * @param proof what did not prove it: a password, or whatever the mechanism has in its place
    */
   async recordFailure(who: Claimant, proof: Buffer): Promise<void> {
-    const keys = countedKeys(who).map(([, key]) => key)
+    const keys = kindsOf(who).map((kind) => keyOf(who, kind))
     try {
       await countFailure(this.#options.db, keys, await this.#digest(who.name, proof))
     } catch (error) {
@@ -131,7 +141,7 @@ export class Throttle {
 
   /** Not to be waited for. Never throws. @param account that logged in from there */
   async recordSuccess(
-    { client }: Claimant,
+    client: string,
     account: Pick<LoginAccount, 'domainId' | 'userId' | 'isNetworkNoted'>,
   ): Promise<void> {
     if (account.isNetworkNoted) return
@@ -164,23 +174,25 @@ export function judgeCount(kind: ThrottleKind, failures: number): ThrottleVerdic
 }
 
 /** The keys whose counts `judge` may want to know, whoever the account is. */
-export function throttleKeys(client: string, name: LoginName | undefined): string[] {
-  const accounts = [undefined, { isKnownNetwork: true }]
-  const keys = accounts.flatMap((account) => countedKeys({ client, name, account }))
-  return [...new Set(keys.map(([, key]) => key))]
+export function throttleKeys(client: string, name: LoginName | undefined): ThrottleKeys {
+  const source = sourceOf(client)
+  const network = `network ${source}`
+  if (name === undefined) return { network }
+  const address = addressOf(name)
+  const [user, known] = [`user ${address}`, `known ${source} ${address}`]
+  return { network, user, domain: `domain ${name.domainName}`, known }
 }
 
-/** Those that this attempt is judged by, and that its failure counts against. */
-function countedKeys({ client, name, account }: Claimant): [ThrottleKind, string][] {
-  const network = sourceOf(client)
-  if (name === undefined) return [['network', `network ${network}`]]
-  const address = addressOf(name)
-  if (account?.isKnownNetwork) return [['known', `known ${network} ${address}`]]
-  return [
-    ['network', `network ${network}`],
-    ['user', `user ${address}`],
-    ['domain', `domain ${name.domainName}`],
-  ]
+/** What this attempt is judged by, and what its failure counts against. */
+function kindsOf({ name, account }: Claimant): readonly ThrottleKind[] {
+  if (name === undefined) return NAMELESS
+  return account?.isKnownNetwork ? FROM_KNOWN_NETWORK : FROM_ELSEWHERE
+}
+
+function keyOf({ keys }: Claimant, kind: ThrottleKind): string {
+  const key = keys[kind]
+  assert(key !== undefined, 'who named an address has a key of every kind')
+  return key
 }
 
 const addressOf = (name: LoginName | undefined): string => name?.address.toLowerCase() ?? ''

@@ -6,7 +6,7 @@
  * it. It only saves work: the account is read at every login, and judged as it is then. Only
  * successes are kept.
  */
-import { createHmac, hash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import type { Secret } from '../../base/secret.ts'
 import type { Entitlement } from '../../storage/leases.ts'
@@ -38,10 +38,10 @@ export class VerifiedCache {
 
   /** @param address in the form in which two spellings of it are one */
   recall(address: string, password: Secret): Recollection {
-    const key = createHmac('sha256', this.#key)
-      .update(`${address}\0`) // no address holds it
-      .update(password.reveal())
-      .digest('base64')
+    // No address holds NUL.
+    const octets = Buffer.concat([this.#key, Buffer.from(`${address}\0`), password.reveal()])
+    const key = hash('sha256', octets, 'base64')
+    octets.fill(0)
     return { key, verified: this.#entries.get(key) }
   }
 

@@ -1,24 +1,24 @@
 /**
  * One message on its way in, from whatever brings it (LMTP, import): line ends are made CRLF,
- * octets are counted against a limit, and what exceeds one chunk is written to the database while
+ * octets are counted against a limit, and what exceeds one stretch is written to the database while
  * the rest still arrives, one body for each domain among the recipients. `write` resolves when
- * storage took the octets: that is the back-pressure. A message of up to one chunk is kept in
+ * storage took the octets: that is the back-pressure. A message of up to one stretch is kept in
  * memory and written by the delivering statement. Nothing is visible before that statement; an
  * aborted message leaves at most bodies that no row names, which the sweep removes.
  */
 import { assert } from '../../base/assert.ts'
 import { Failure } from '../../base/failure.ts'
-import { CHUNK_OCTETS, insertBody, insertChunk, newBodyId } from '../../storage/bodies.ts'
+import { insertBody, insertStretch, newBodyId, STRETCH_OCTETS } from '../../storage/bodies.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { LineEnds } from './line-ends.ts'
 
-/** Most messages fit; larger ones double it up to a chunk. */
+/** Most messages fit; larger ones double it up to a stretch. */
 const FIRST_BUFFER_OCTETS = 16_384
 
 /** A message that came in whole. */
 export interface IngestedMessage {
   octets: number
-  /** All of it, if it fits one chunk; undefined: the bodies are in the database. */
+  /** All of it, if it fits one stretch; undefined: the bodies are in the database. */
   content: Buffer | undefined
   /** The body's id in each domain. */
   bodyIds: ReadonlyMap<number, string>
@@ -38,7 +38,7 @@ export class Ingest {
   #buffer = Buffer.allocUnsafe(FIRST_BUFFER_OCTETS)
   #used = 0
   #octets = 0
-  #chunkCount = 0
+  #stretchCount = 0
   #isOpen = true
 
   constructor(db: Database, options: IngestOptions) {
@@ -60,8 +60,8 @@ export class Ingest {
   async finish(): Promise<IngestedMessage> {
     await this.write(this.#lineEnds.end())
     this.#isOpen = false
-    if (this.#chunkCount > 0) await this.#flush()
-    const content = this.#chunkCount > 0 ? undefined : this.#buffer.subarray(0, this.#used)
+    if (this.#stretchCount > 0) await this.#flush()
+    const content = this.#stretchCount > 0 ? undefined : this.#buffer.subarray(0, this.#used)
     return { octets: this.#octets, content, bodyIds: this.#bodyIds }
   }
 
@@ -75,8 +75,8 @@ export class Ingest {
     this.#octets += octets.length
     if (this.#octets > this.#maxOctets) throw new Failure('MESSAGE_TOO_LARGE')
     for (let from = 0; from < octets.length; ) {
-      if (this.#used === CHUNK_OCTETS) await this.#flush()
-      const count = Math.min(octets.length - from, CHUNK_OCTETS - this.#used)
+      if (this.#used === STRETCH_OCTETS) await this.#flush()
+      const count = Math.min(octets.length - from, STRETCH_OCTETS - this.#used)
       this.#reserve(this.#used + count)
       octets.copy(this.#buffer, this.#used, from, from + count)
       this.#used += count
@@ -88,19 +88,19 @@ export class Ingest {
     if (capacity <= this.#buffer.length) return
     let length = this.#buffer.length
     while (length < capacity) length *= 2
-    const larger = Buffer.allocUnsafe(Math.min(length, CHUNK_OCTETS))
+    const larger = Buffer.allocUnsafe(Math.min(length, STRETCH_OCTETS))
     this.#buffer.copy(larger, 0, 0, this.#used)
     this.#buffer = larger
   }
 
-  /** One chunk into each domain's body, one after the other: memory stays that of one chunk. */
+  /** Into each domain's body, one after the other: memory stays that of one stretch. */
   async #flush(): Promise<void> {
-    const chunk = this.#buffer.subarray(0, this.#used)
+    const stretch = this.#buffer.subarray(0, this.#used)
     for (const [domainId, bodyId] of this.#bodyIds) {
-      if (this.#chunkCount === 0) await insertBody(this.#db, domainId, bodyId)
-      await insertChunk(this.#db, domainId, bodyId, this.#chunkCount, chunk)
+      if (this.#stretchCount === 0) await insertBody(this.#db, domainId, bodyId)
+      await insertStretch(this.#db, domainId, bodyId, this.#stretchCount, stretch)
     }
-    this.#chunkCount++
+    this.#stretchCount++
     this.#used = 0
   }
 }

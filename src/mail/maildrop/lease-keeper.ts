@@ -10,6 +10,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Log } from '../../base/log.ts'
+import { Roster } from '../../base/roster.ts'
 import type { Lease } from '../../storage/leases.ts'
 import {
   deleteNode,
@@ -57,7 +58,7 @@ const GIVES_WAY_AFTER_MS = 60_000
 
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions
-  readonly #live = new Map<string, LiveSession>()
+  readonly #live = new Roster<LiveSession>()
   /** Acquires in flight: their rows may exist before their sessions do. */
   readonly #pending = new Set<string>()
   #nodeId: string
@@ -83,7 +84,7 @@ export class LeaseKeeper {
   }
 
   get sessionCount(): number {
-    return this.#live.size
+    return this.#live.count
   }
 
   /**
@@ -98,15 +99,18 @@ export class LeaseKeeper {
     this.#pending.add(sessionId)
   }
 
-  track(session: LiveSession): void {
+  /**
+   * @returns to be called when the session has ended. If its row is still there the next beat
+   *   deletes it.
+   */
+  track(session: LiveSession): () => void {
     this.#pending.delete(session.lease.sessionId)
-    this.#live.set(session.lease.sessionId, session)
+    return this.#live.enter(session)
   }
 
-  /** The session has ended. If its row is still there the next beat deletes it. */
+  /** There will be no session. If there is a row the next beat deletes it. */
   forget(sessionId: string): void {
     this.#pending.delete(sessionId)
-    this.#live.delete(sessionId)
   }
 
   /**
@@ -181,26 +185,29 @@ export class LeaseKeeper {
   }
 
   #endAll(): void {
-    for (const session of this.#live.values()) session.end('lease-lost')
+    for (const session of this.#live.members()) session.end('lease-lost')
   }
 
   async #reconcile(): Promise<void> {
     const { db } = this.#options
-    const before = [...this.#live.values()]
+    const before = this.#live.members()
     const rows = new Map(
       (await selectNodeSessions(db, this.#nodeId)).map((row) => [row.sessionId, row]),
     )
-    for (const session of before) this.#check(session, rows.get(session.lease.sessionId))
+    const liveIds = new Set(this.#live.members().map(({ lease }) => lease.sessionId))
+    // Others ended by themselves meanwhile.
+    for (const session of before)
+      if (liveIds.has(session.lease.sessionId))
+        this.#check(session, rows.get(session.lease.sessionId))
     // What was live before the query may have ended since, and its release be on the way: the row
     // it left is deleted by session_id, so deleting it twice is harmless.
-    const orphans = [...rows.keys()].filter((id) => !this.#live.has(id) && !this.#pending.has(id))
+    const orphans = [...rows.keys()].filter((id) => !liveIds.has(id) && !this.#pending.has(id))
     if (orphans.length > 0) await deleteNodeSessions(db, this.#nodeId, orphans)
   }
 
   /** @param row undefined: there is none */
   #check(session: LiveSession, row: NodeSession | undefined): void {
     const { sessionId } = session.lease
-    if (!this.#live.has(sessionId)) return // it ended by itself meanwhile
     const fields = { session: sessionId, isRowThere: row !== undefined }
     if (row?.fingerprint !== session.fingerprint || row.isBarred) {
       this.#options.log.info(

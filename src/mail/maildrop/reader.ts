@@ -1,18 +1,19 @@
 /**
  * Reads messages of one open maildrop, a few ahead: clients fetch 1, 2, 3, … (some backwards), so a
  * miss fetches the next small messages in the same statement, and when half of them are taken the
- * next ones are fetched meanwhile. Large ones come chunk by chunk, one query a chunk, and nothing
- * (no transaction, no pool connection) is held while the peer is slow.
+ * next ones are fetched meanwhile. Large ones come by themselves, see body-reader.ts.
  *
  * What is read ahead is bounded by octets, for the maildrop and for the worker as a whole. A
- * message leaves the window when it is read.
+ * message leaves the window when it is read, and its octets are there until the next one is asked
+ * for: then their memory is used again.
  */
 import { assert } from '../../base/assert.ts'
 import { Failure } from '../../base/failure.ts'
-import { CHUNK_OCTETS, selectChunk } from '../../storage/bodies.ts'
+import { STRETCH_OCTETS } from '../../storage/bodies.ts'
 import type { Lease } from '../../storage/leases.ts'
 import { type Snapshot, type StoredMessage, selectMessages } from '../../storage/messages.ts'
 import type { Database } from '../../storage/postgres/database.ts'
+import { RowMemory } from '../../storage/postgres/row-memory.ts'
 
 /** LIMIT: of one statement; 50 messages of 10 KB, the size that was measured best. */
 const WINDOW_OCTETS = 524_288
@@ -52,6 +53,28 @@ interface Place {
   nextIndex: number
 }
 
+/** Messages that came in one answer, and so lie in one memory. */
+class Batch {
+  readonly #memory: RowMemory | undefined
+  #left: number
+
+  constructor(memory: RowMemory | undefined, messages: number) {
+    this.#memory = memory
+    this.#left = messages
+  }
+
+  /** Once for each message, when it is not looked at any more. */
+  leave(): void {
+    this.#left--
+    if (this.#left === 0) this.#memory?.giveBack()
+  }
+}
+
+interface Held {
+  message: StoredMessage
+  batch: Batch
+}
+
 /** Messages that were asked for ahead; `arrived` never fails. */
 interface Coming {
   uids: readonly number[]
@@ -62,7 +85,9 @@ export class MessageReader {
   readonly #db: Database
   readonly #lease: Lease
   readonly #budget: ReadAheadBudget
-  readonly #window = new Map<number, StoredMessage>()
+  readonly #window = new Map<number, Held>()
+  /** Of the message that was read last. */
+  #present: Batch | undefined
   /** Messages are read on when no more than this many are left. */
   #mark = 0
   #place: Place | undefined
@@ -78,10 +103,16 @@ export class MessageReader {
     this.#budget = budget
   }
 
-  /** A message that was read ahead, whole in memory; undefined: `read` it. */
+  /**
+   * A message that was read ahead, whole in memory; undefined: `read` it. It may be looked at until
+   * another one is asked for.
+   */
   take(uid: number): StoredMessage | undefined {
-    const message = this.#window.get(uid)
-    if (message === undefined) return undefined
+    const held = this.#window.get(uid)
+    if (held === undefined) return undefined
+    const { message, batch } = held
+    this.#present?.leave()
+    this.#present = batch
     this.#window.delete(uid)
     this.#count(-message.octets)
     this.#lastUid = uid
@@ -90,7 +121,8 @@ export class MessageReader {
   }
 
   /**
-   * Fetches a message of the snapshot, and its neighbours on the side to which the client moves.
+   * Fetches a message of the snapshot, and its neighbours on the side to which the client moves. It
+   * may be looked at until another one is asked for.
    * @throws {Failure} MESSAGE_GONE, or a storage failure
    */
   async read(snapshot: Snapshot, uid: number): Promise<StoredMessage> {
@@ -103,21 +135,18 @@ export class MessageReader {
     this.#place = { snapshot, step, nextIndex: index + step }
     this.#lastUid = uid
     const { uids, octets } = this.#chooseNext(messages - 1, snapshot.octets[index])
+    this.#present?.leave()
+    this.#present = undefined
     let wanted: StoredMessage | undefined
-    for (const message of await this.#fetch([uid, ...uids], octets)) {
-      if (message.uid === uid) wanted = message
-      else this.#keep(message)
+    for (const held of await this.#fetch([uid, ...uids], octets)) {
+      if (held.message.uid !== uid) this.#keep(held)
+      else {
+        wanted = held.message
+        this.#present = held.batch
+      }
     }
     if (wanted === undefined) throw new Failure('MESSAGE_GONE', `uid ${uid} is not there any more`)
     return wanted
-  }
-
-  /** @throws {Failure} MESSAGE_DAMAGED if a chunk is missing */
-  async readChunk(message: StoredMessage, seq: number): Promise<Buffer> {
-    const chunk = await selectChunk(this.#db, this.#lease.domainId, message.bodyId, seq)
-    if (chunk === undefined)
-      throw new Failure('MESSAGE_DAMAGED', `chunk ${seq} of body ${message.bodyId} is missing`)
-    return chunk
   }
 
   /** Gives back what was read ahead; what is on its way, when it arrives. */
@@ -134,8 +163,8 @@ export class MessageReader {
     const coming: Coming = {
       uids,
       arrived: this.#fetch(uids, octets)
-        .then((messages) => {
-          if (this.#coming === coming) for (const message of messages) this.#keep(message)
+        .then((all) => {
+          if (this.#coming === coming) for (const held of all) this.#keep(held)
         })
         .catch(() => {
           // Whoever wants one of these asks for it, and is told what is wrong.
@@ -149,25 +178,35 @@ export class MessageReader {
   }
 
   /** @param octets of what is read ahead among them, counted until it is here */
-  async #fetch(uids: readonly number[], octets: number): Promise<StoredMessage[]> {
+  async #fetch(uids: readonly number[], octets: number): Promise<Held[]> {
     const { domainId, userId } = this.#lease
+    const memory = RowMemory.forAnswer(octets)
     this.#count(octets)
     try {
-      return await selectMessages(this.#db, domainId, userId, uids, CHUNK_OCTETS)
+      const all = await selectMessages(this.#db, domainId, userId, uids, STRETCH_OCTETS, memory)
+      const batch = new Batch(memory, all.length)
+      return all.map((message) => ({ message, batch }))
     } finally {
       this.#count(-octets)
     }
   }
 
-  #keep(message: StoredMessage): void {
+  #keep(held: Held): void {
+    const { message, batch } = held
     // Whoever wants a damaged one asks for it, and is told.
-    if (this.#isClosed || message.firstChunk === undefined) return
-    this.#window.set(message.uid, message)
+    if (this.#isClosed || message.content === undefined) {
+      batch.leave()
+      return
+    }
+    this.#window.set(message.uid, held)
     this.#count(message.octets)
   }
 
   #drop(): void {
-    for (const message of this.#window.values()) this.#count(-message.octets)
+    for (const { message, batch } of this.#window.values()) {
+      this.#count(-message.octets)
+      batch.leave()
+    }
     this.#window.clear()
     this.#place = undefined
     this.#coming = undefined
@@ -193,7 +232,7 @@ export class MessageReader {
       const uid = place.snapshot.uids[place.nextIndex]
       const octets = place.snapshot.octets[place.nextIndex]
       if (uid === undefined || octets === undefined) break
-      if (octets > CHUNK_OCTETS || sum + octets > room) break
+      if (octets > STRETCH_OCTETS || sum + octets > room) break
       sum += octets
       uids.push(uid)
       place.nextIndex += place.step

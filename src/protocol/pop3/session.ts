@@ -5,8 +5,9 @@
  *
  * The owner's side of the bargain: pull `next()` until undefined after each `receive` and
  * `resume`, and only while the socket has room (a long listing is made as it is pulled). Stop
- * reading from the socket while an outcome is owed or `isFull`. When the peer has closed its half,
- * let the commands already received run dry before `end('gone')`; nothing runs after it.
+ * reading from the socket when the session `isHolding` input while an outcome is owed, or `isFull`.
+ * When the peer has closed its half, let the commands already received run dry before
+ * `end('gone')`; nothing runs after it.
  */
 import { assert } from '../../base/assert.ts'
 import type { EndReason, Session } from '../session.ts'
@@ -62,6 +63,11 @@ export class Pop3Session implements Session<Pop3Action, Pop3Outcome> {
    */
   get isFull(): boolean {
     return this.#lines.isFull
+  }
+
+  /** Input that no command has used is held: more is for later. */
+  get isHolding(): boolean {
+    return this.#lines.heldOctets > 0
   }
 
   /** Between `start-tls` and `secured` nothing is heard: it would have come in the clear. */

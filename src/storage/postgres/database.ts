@@ -13,6 +13,7 @@ import type { Log } from '../../base/log.ts'
 import type { Secret } from '../../base/secret.ts'
 import type { Tables } from '../schema.ts'
 import { RawClient, type RawRow } from './raw-connection.ts'
+import type { RowMemory } from './row-memory.ts'
 import { sqlStateOf, toFailure } from './sqlstate.ts'
 
 export interface DatabaseOptions {
@@ -110,15 +111,22 @@ export class Database {
     }
   }
 
-  /** A statement that may take long or carry much, on a pooled connection of its own. */
-  async bulk(statement: Statement, values: readonly unknown[]): Promise<RawRow[]> {
+  /**
+   * A statement that may take long or carry much, on a pooled connection of its own.
+   * @param memory for the rows, until it is given back
+   */
+  async bulk(
+    statement: Statement,
+    values: readonly unknown[],
+    memory?: RowMemory,
+  ): Promise<RawRow[]> {
     const client = await this.#bulkPool.connect().catch((error) => {
       throw toFailure(error, 'connecting')
     })
     let broken: Failure | undefined
     try {
       const raw = client as unknown as RawClient
-      return await raw.selectRows(statement.name, statement.text, values)
+      return await raw.selectRows(statement.name, statement.text, values, memory)
     } catch (error) {
       const failure = toFailure(error, 'sent')
       if (isUnusable(failure)) broken = failure

@@ -2,8 +2,9 @@
  * Rows as bytes. pg's own parser decodes every field as UTF-8, in binary format too, which destroys
  * octets above 0x7F and costs a copy as text. This connection cuts the server's stream into
  * messages itself: a DataRow leaves as Buffers, all other messages go to pg's own parser untouched.
- * Statements of one turn of the event loop leave in one write, and none asks for a description of
- * its rows: who wrote the statement knows them.
+ * What all its sockets read arrives in one buffer (over TLS, in what node:tls gives), and rows are
+ * copied out of it once. Statements of one turn of the event loop leave in one write, and none asks
+ * for a description of its rows: who wrote the statement knows them.
  *
  * Pinned to pg 8: it relies on Connection's `attachListeners(stream)` (called with the TLS stream
  * after an upgrade), `describe` and `stream`, on Client's `connection` being replaceable before
@@ -12,17 +13,13 @@
  * this file and decode.ts would change.
  */
 import { EventEmitter } from 'node:events'
+import { Socket, type SocketConstructorOpts } from 'node:net'
 import { Client, type ClientConfig, Connection, Query } from 'pg'
 import { assert } from '../../base/assert.ts'
+import type { RowMemory } from './row-memory.ts'
 
 /** The fields of one row as the server sent them in binary format; null is SQL's null. */
 export type RawRow = readonly (Buffer | null)[]
-
-interface DataRow {
-  name: 'dataRow'
-  length: number
-  fields: RawRow
-}
 
 // PostgreSQL, Frontend/Backend Protocol, Message Formats: one octet of kind, then a length that
 // counts itself but not the kind.
@@ -32,78 +29,106 @@ const KIND_DATA_ROW = 0x44 // 'D'
 // stream.
 const MESSAGE_MAX_OCTETS = 0x3fff_ffff
 
+/** LIMIT: one read from a socket. */
+const READ_OCTETS = 65_536
 /**
- * A row of so many octets stays a view of what came from the socket, which is never written to
- * again: it keeps 64 KiB alive at most, and its neighbours are there. A smaller one is copied.
+ * Where the reads from all sockets of this process arrive: what one brought has been cut up when
+ * the next begins. Memory made for each read lies outside of V8's heap, and V8 collects all garbage
+ * whenever 64 MiB of that have gathered.
  */
-const VIEW_MIN_OCTETS = 4_096
+const readBuffer = Buffer.allocUnsafeSlow(READ_OCTETS)
 
 /**
- * Cuts a stream of backend messages at any cut of its pieces. Only a message that came in several
- * pieces is joined, once, however many they are.
+ * Cuts a stream of backend messages at any cut of its pieces. Rows that follow each other are
+ * copied together, once, to where they stay: they keep each other in memory, at most a read.
  */
 export class RowSplitter {
-  readonly #onRow: (row: DataRow) => void
+  /** Where rows that come from now on are put; undefined: each in memory of its own. */
+  memory: RowMemory | undefined
+  readonly #onRows: (rows: RawRow[]) => void
   readonly #onOther: (messages: Buffer) => void
-  /** Of a message that is not whole yet. */
-  #pieces: Buffer[] = []
-  #octets = 0
-  #wantedOctets = HEADER_OCTETS
+  /** Of a message that is not whole yet: its header as far as it has come, then all of it. */
+  readonly #header = Buffer.alloc(HEADER_OCTETS)
+  #headerOctets = 0
+  #message: Buffer | undefined
+  #messageOctets = 0
 
-  /** @param onOther gets whole messages that are no rows, one or several at once, in their order */
-  constructor(onRow: (row: DataRow) => void, onOther: (messages: Buffer) => void) {
-    this.#onRow = onRow
+  /**
+   * @param onRows gets rows that followed each other, and may keep them
+   * @param onOther gets whole messages that are no rows, one or several at once, in their order,
+   *   and may not keep them
+   */
+  constructor(onRows: (rows: RawRow[]) => void, onOther: (messages: Buffer) => void) {
+    this.#onRows = onRows
     this.#onOther = onOther
   }
 
   /**
-   * @param piece is not written to any more
+   * @param piece may be overwritten afterwards
    * @throws if the octets cannot be PostgreSQL's protocol
    */
   write(piece: Buffer): void {
     let at = 0
-    while (this.#octets > 0 && at < piece.length) at += this.#join(piece.subarray(at))
-    at = this.#split(piece, at)
-    while (at < piece.length) at += this.#join(piece.subarray(at))
-  }
-
-  /** @returns how many octets of `rest` belong to the message that began before it, or with it */
-  #join(rest: Buffer): number {
-    const taken = rest.subarray(0, this.#wantedOctets - this.#octets)
-    this.#pieces.push(taken)
-    this.#octets += taken.length
-    if (this.#octets < this.#wantedOctets) return taken.length
-    const joined = Buffer.concat(this.#pieces, this.#octets)
-    const messageEnd = messageOctets(joined, 0)
-    if (this.#wantedOctets < messageEnd) {
-      this.#pieces = [joined]
-      this.#wantedOctets = messageEnd
-      return taken.length
+    while (at < piece.length) {
+      if (this.#headerOctets === 0 && this.#message === undefined) at = this.#split(piece, at)
+      if (at < piece.length) at = this.#collect(piece, at)
     }
-    this.#pieces = []
-    this.#octets = 0
-    this.#wantedOctets = HEADER_OCTETS
-    this.#split(joined, 0)
-    return taken.length
   }
 
   /** @returns where the first message begins that is not whole */
-  #split(octets: Buffer, from: number): number {
-    let othersFrom = from
+  #split(piece: Buffer, from: number): number {
     let at = from
-    while (at + HEADER_OCTETS <= octets.length) {
-      const end = at + messageOctets(octets, at)
-      if (end > octets.length) break
-      if (octets[at] === KIND_DATA_ROW) {
-        if (at > othersFrom) this.#onOther(octets.subarray(othersFrom, at))
-        othersFrom = end
-        this.#onRow(parseDataRow(octets, at, end))
+    for (;;) {
+      const end = endOfAlike(piece, at)
+      if (end === at) return at
+      if (piece[at] !== KIND_DATA_ROW) this.#onOther(piece.subarray(at, end))
+      else {
+        const rows = this.#allocate(end - at)
+        piece.copy(rows, 0, at, end)
+        this.#onRows(parseRows(rows))
       }
       at = end
     }
-    if (at > othersFrom) this.#onOther(octets.subarray(othersFrom, at))
-    return at
   }
+
+  /** @returns where the message that is not whole ends, or the piece does */
+  #collect(piece: Buffer, from: number): number {
+    let at = from
+    if (this.#message === undefined) {
+      const taken = piece.copy(this.#header, this.#headerOctets, at)
+      this.#headerOctets += taken
+      at += taken
+      if (this.#headerOctets < HEADER_OCTETS) return at
+      this.#message = this.#allocate(messageOctets(this.#header, 0))
+      this.#messageOctets = this.#header.copy(this.#message)
+      this.#headerOctets = 0
+    }
+    const message = this.#message
+    const taken = piece.copy(message, this.#messageOctets, at)
+    this.#messageOctets += taken
+    if (this.#messageOctets === message.length) {
+      this.#message = undefined
+      if (message[0] === KIND_DATA_ROW) this.#onRows(parseRows(message))
+      else this.#onOther(message)
+    }
+    return at + taken
+  }
+
+  #allocate(octets: number): Buffer {
+    return this.memory?.allocate(octets) ?? Buffer.allocUnsafe(octets)
+  }
+}
+
+/** @returns where the whole messages end that are all rows, or all none, from `from` on */
+function endOfAlike(octets: Buffer, from: number): number {
+  const areRows = octets[from] === KIND_DATA_ROW
+  let end = from
+  while (end + HEADER_OCTETS <= octets.length && (octets[end] === KIND_DATA_ROW) === areRows) {
+    const next = end + messageOctets(octets, end)
+    if (next > octets.length) break
+    end = next
+  }
+  return end
 }
 
 function messageOctets(octets: Buffer, at: number): number {
@@ -112,23 +137,32 @@ function messageOctets(octets: Buffer, at: number): number {
   return length + 1
 }
 
-function parseDataRow(octets: Buffer, from: number, end: number): DataRow {
-  const view = octets.subarray(from + HEADER_OCTETS, end)
-  const row = view.length < VIEW_MIN_OCTETS ? Buffer.from(view) : view
-  const fields: (Buffer | null)[] = new Array(row.readUInt16BE(0))
-  let at = 2
+/** @param messages whole ones, all rows, which the rows are views of */
+function parseRows(messages: Buffer): RawRow[] {
+  const rows: RawRow[] = []
+  for (let at = 0; at < messages.length; ) {
+    const end = at + messageOctets(messages, at)
+    rows.push(parseRow(messages, at + HEADER_OCTETS, end))
+    at = end
+  }
+  return rows
+}
+
+function parseRow(octets: Buffer, from: number, end: number): RawRow {
+  const fields: (Buffer | null)[] = new Array(octets.readUInt16BE(from))
+  let at = from + 2
   for (let index = 0; index < fields.length; index++) {
-    const length = row.readInt32BE(at)
+    const length = octets.readInt32BE(at)
     at += 4
     if (length === -1) {
       fields[index] = null
       continue
     }
-    if (length < 0 || at + length > row.length) throw new Error('a row is longer than its message')
-    fields[index] = row.subarray(at, at + length)
+    if (length < 0 || at + length > end) throw new Error('a row is longer than its message')
+    fields[index] = octets.subarray(at, at + length)
     at += length
   }
-  return { name: 'dataRow', length: end - from - 1, fields }
+  return fields
 }
 
 /** What pg 8 has and its type declarations do not name. */
@@ -141,8 +175,28 @@ interface ConnectionInternals {
 
 const { attachListeners } = Connection.prototype as unknown as ConnectionInternals
 
+/** A socket without 'data': what it reads is in memory that the next read overwrites. */
+class ReusingSocket extends Socket {
+  onOctets: (octets: Buffer) => void = () => {}
+
+  constructor() {
+    const callback = (length: number): boolean => {
+      this.onOctets(readBuffer.subarray(0, length))
+      return true
+    }
+    // Documented for net.createConnection; the constructor is where it is read.
+    super({ onread: { buffer: readBuffer, callback } } as SocketConstructorOpts)
+  }
+}
+
 class RawConnection extends Connection {
   #isGathering = false
+  #splitter: RowSplitter | undefined
+
+  /** For rows of the statement that runs: not for a pipeline, on which several do. */
+  set memory(memory: RowMemory | undefined) {
+    if (this.#splitter !== undefined) this.#splitter.memory = memory
+  }
 
   /** What is written until the end of this turn of the event loop leaves together. */
   gather(): void {
@@ -160,20 +214,23 @@ class RawConnection extends Connection {
   override describe(): void {}
 
   /** Called by pg with the stream that carries the protocol: the socket, or TLS on top of it. */
-  attachListeners(stream: EventEmitter & { destroy(error: Error): void }): void {
+  attachListeners(stream: Socket): void {
     const others = new EventEmitter()
     attachListeners.call(this as unknown as ConnectionInternals, others)
     const splitter = new RowSplitter(
-      (row) => this.emit('dataRow', row),
+      (rows) => this.emit('dataRow', rows),
       (messages) => others.emit('data', messages),
     )
-    stream.on('data', (piece: Buffer) => {
+    this.#splitter = splitter
+    const read = (piece: Buffer): void => {
       try {
         splitter.write(piece)
       } catch (error) {
         stream.destroy(error as Error)
       }
-    })
+    }
+    if (stream instanceof ReusingSocket) stream.onOctets = read
+    else stream.on('data', read)
   }
 }
 
@@ -182,15 +239,17 @@ type Answer = (error: Error | null, rows: RawRow[]) => void
 /** One execution of a prepared statement: what pg calls while its answer comes in. */
 class RowQuery extends Query {
   declare callback: Answer
-  readonly #rows: RawRow[] = []
+  #rows: RawRow[] = []
 
   constructor(name: string, text: string, values: readonly unknown[], callback: Answer) {
     super(text)
     Object.assign(this, { name, values, callback })
   }
 
-  handleDataRow({ fields }: DataRow): void {
-    this.#rows.push(fields)
+  /** @param rows several at once: what our connection emits */
+  handleDataRow(rows: RawRow[]): void {
+    if (this.#rows.length === 0) this.#rows = rows
+    else for (const row of rows) this.#rows.push(row)
   }
 
   handleCommandComplete(): void {}
@@ -209,9 +268,9 @@ export class RawClient extends Client {
     super({ ...config, binary: true } as ClientConfig)
     const made = this.connection as unknown as Connection & ConnectionInternals
     // The Client has read the URL, the environment and the TLS settings; its connection has made a
-    // socket that is not connected yet. Ours takes both over.
+    // socket that is not connected yet. TLS reads from that one itself.
     const own = new RawConnection({
-      stream: made.stream,
+      stream: made.ssl ? made.stream : new ReusingSocket(),
       ssl: made.ssl,
       sslNegotiation: made.sslNegotiation,
       keepAlive: config.keepAlive,
@@ -221,12 +280,25 @@ export class RawClient extends Client {
     Object.defineProperty(this, 'connection', { value: own, writable: true, enumerable: true })
   }
 
-  /** @param name of the prepared statement: always the same for the same text */
-  selectRows(name: string, text: string, values: readonly unknown[]): Promise<RawRow[]> {
+  /**
+   * @param name of the prepared statement: always the same for the same text
+   * @param memory where the rows are put; not on a pipelined connection
+   */
+  selectRows(
+    name: string,
+    text: string,
+    values: readonly unknown[],
+    memory?: RowMemory,
+  ): Promise<RawRow[]> {
     this.connection.gather()
+    this.connection.memory = memory
     return new Promise((resolve, reject) => {
       this.query(
-        new RowQuery(name, text, values, (error, rows) => (error ? reject(error) : resolve(rows))),
+        new RowQuery(name, text, values, (error, rows) => {
+          this.connection.memory = undefined
+          if (error) reject(error)
+          else resolve(rows)
+        }),
       )
     })
   }

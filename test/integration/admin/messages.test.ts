@@ -80,7 +80,7 @@ describe('message list', () => {
 })
 
 describe('message show', () => {
-  test.concurrent('prints the octets as they are, chunk by chunk', async () => {
+  test.concurrent('prints the octets as they are, piece by piece', async () => {
     const large = longMessage(600_000)
     await fill('a@show.example', ['.dot\r\n8-bit: \xfc\r\n', large])
     const [small, big] = await Promise.all([

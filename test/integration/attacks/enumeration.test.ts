@@ -72,9 +72,9 @@ beforeAll(async () => {
     for (const door of ['hot', 'bulk'] as const) {
       const run = db[door].bind(db)
       vi.spyOn(db, door).mockImplementation(
-        (statement: Statement, values: readonly unknown[], ...more: never[]) => {
+        (statement: Statement, values: readonly unknown[], ...more: unknown[]) => {
           statements.push(statement.name)
-          return run(statement, values, ...more)
+          return run(statement, values, ...(more as []))
         },
       )
     }

@@ -74,6 +74,7 @@ afterAll(async () => {
 
 beforeEach(async () => {
   const url = new URL(database.url)
+  url.hostname = '127.0.0.1'
   url.port = String(proxy.port)
   node = await startTestNode({
     url: url.toString(),

@@ -15,7 +15,7 @@ import {
   type AuthenticatorOptions,
   type LoginVerdict,
 } from '../../../src/mail/auth/authenticator.ts'
-import type { LoginPeer } from '../../../src/mail/auth/login-peer.ts'
+import { type LoginPeer, Presence } from '../../../src/mail/auth/login-peer.ts'
 import type { LoginAttempt } from '../../../src/protocol/pop3/actions.ts'
 import { type LoginAccount, selectLoginAccount } from '../../../src/storage/accounts.ts'
 import {
@@ -249,20 +249,16 @@ describe('a refusal', () => {
 describe('a flood from one IPv6 network', () => {
   it('leaves another peer its turns, and ends when its peers leave', async () => {
     const door = makeAuthenticator()
-    const leaver = new AbortController()
+    const leaver = new Presence()
     const before = argon2Counts().verified
     const flood = Array.from({ length: 300 }, (_, index) => {
       const attempt = { mechanism: 'password', name: `x@d${index}.test` } as const
       const login = { ...attempt, password: new Secret(WRONG) }
-      return door.verify(
-        login,
-        { ...PEER, client: `2001:db8::${index.toString(16)}` },
-        leaver.signal,
-      )
+      return door.verify(login, { ...PEER, client: `2001:db8::${index.toString(16)}` }, leaver)
     })
     const ended = Promise.allSettled(flood)
     expect((await byPassword('alice@example.test', PASSWORD)).kind).toBe('accepted')
-    leaver.abort()
+    leaver.leave()
     const results = await ended
     const left = results.filter((result) => result.status === 'rejected').length
     expect(left).toBeGreaterThan(150)

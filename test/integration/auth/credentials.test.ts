@@ -15,7 +15,7 @@ import {
   type AuthenticatorOptions,
   type LoginVerdict,
 } from '../../../src/mail/auth/authenticator.ts'
-import type { LoginPeer } from '../../../src/mail/auth/login-peer.ts'
+import { type LoginPeer, Presence } from '../../../src/mail/auth/login-peer.ts'
 import { selectLoginAccount } from '../../../src/storage/accounts.ts'
 import {
   addAppPassword,
@@ -474,17 +474,17 @@ describe('a refusal', () => {
     const began = performance.now()
     expect(await open({ failureDelayMs: 300 }).verify(login, PEER)).toEqual(BAD_CREDENTIALS)
     expect(performance.now() - began).toBeGreaterThanOrEqual(300)
-    const peer = new AbortController()
+    const peer = new Presence()
     lines = []
     let isTold = false
-    const patient = open({ failureDelayMs: 3_600_000 }).verify(login, PEER, peer.signal)
+    const patient = open({ failureDelayMs: 3_600_000 }).verify(login, PEER, peer)
     void patient.then(() => {
       isTold = true
     })
     await vi.waitFor(() => expect(lines.length).toBeGreaterThan(0), { timeout: 5_000 })
     await setImmediate()
     expect(isTold).toBe(false)
-    peer.abort()
+    peer.leave()
     expect(await patient).toEqual(BAD_CREDENTIALS)
   })
 })

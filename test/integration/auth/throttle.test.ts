@@ -11,6 +11,7 @@ import { Secret } from '../../../src/base/secret.ts'
 import { argon2Counts } from '../../../src/mail/auth/argon2.ts'
 import { Authenticator } from '../../../src/mail/auth/authenticator.ts'
 import { parseLoginName } from '../../../src/mail/auth/login-name.ts'
+import { Presence } from '../../../src/mail/auth/login-peer.ts'
 import { sourceOf } from '../../../src/mail/auth/source.ts'
 import { Throttle, type ThrottleVerdict, throttleKeys } from '../../../src/mail/auth/throttle.ts'
 import { lookUpLogin } from '../../../src/storage/accounts.ts'
@@ -68,14 +69,15 @@ async function ask(client: string, name = address, node = 0) {
   if (found === undefined) throw new Error('there are two nodes')
   const parsed = parseLoginName(name, '')
   if (parsed === undefined) throw new Error(`${name} is no address`)
+  const keys = throttleKeys(client, parsed)
   const { account, throttles } = await lookUpLogin(found.db, {
     domainName: parsed.domainName,
     localPart: parsed.localPart,
     client,
     network: sourceOf(client),
-    throttleKeys: throttleKeys(client, parsed),
+    throttleKeys: Object.values(keys),
   })
-  const who = { client, name: parsed, account }
+  const who = { client, name: parsed, keys, account }
   return { throttle: found.throttle, who, account, verdict: found.throttle.judge(who, throttles) }
 }
 
@@ -92,9 +94,9 @@ async function fail(
 }
 
 async function succeed(client: string, name = address, node = 0): Promise<void> {
-  const { throttle, who, account } = await ask(client, name, node)
+  const { throttle, account } = await ask(client, name, node)
   if (account === undefined) throw new Error(`${name} is unknown`)
-  await throttle.recordSuccess(who, account)
+  await throttle.recordSuccess(client, account)
 }
 
 const verdictFor = async (client: string, name = address, node = 0) =>
@@ -232,7 +234,8 @@ describe('the same wrong password', () => {
       two.map(({ db }, node) => shareProofKey(db, Buffer.alloc(32, node))),
     )
     expect(first).toEqual(second)
-    const who = { client: HOME, name: parseLoginName(address, '') }
+    const name = parseLoginName(address, '')
+    const who = { client: HOME, name, keys: throttleKeys(HOME, name) }
     for (const { throttle } of two)
       await throttle.recordFailure(who, Buffer.from('the old password'))
     expect((await rowsOf())[`user ${address.toLowerCase()}`]).toBe(1)
@@ -283,10 +286,11 @@ describe('a network', () => {
 
   test('counts names that cannot be addresses', async () => {
     const [node] = nodes
-    const who = { client: ATTACKER, name: undefined }
+    const keys = throttleKeys(ATTACKER, undefined)
+    const who = { client: ATTACKER, name: undefined, keys }
     for (let attempt = 0; attempt < 50; attempt++)
       await node?.throttle.recordFailure(who, Buffer.from(`guess ${attempt}`))
-    const counts = await node?.throttle.read(who)
+    const counts = await node?.throttle.read(keys)
     expect(counts && node?.throttle.judge(who, counts)).toEqual(REFUSE)
   })
 })
@@ -377,7 +381,7 @@ describe('through the authenticator', () => {
     const name = `flo@${domainName}`
     await addUser(database.db, name, { password: 'right' })
     const authenticator = openAuthenticator()
-    const patience = new AbortController()
+    const patience = new Presence()
     const before = argon2Counts().verified
     let throttled = 0
     const attempts = Array.from({ length: 40 }, async (_, i) => {
@@ -389,12 +393,12 @@ describe('through the authenticator', () => {
           hostDomain: undefined,
           certificateDigest: undefined,
         },
-        patience.signal,
+        patience,
       )
       if (verdict.kind === 'refused' && verdict.reason === 'throttled') throttled += 1
     })
     await expect.poll(() => throttled).toBeGreaterThanOrEqual(25)
-    patience.abort() // those that are delayed
+    patience.leave() // those that are delayed
     await Promise.allSettled(attempts)
     expect(argon2Counts().verified - before).toBeLessThanOrEqual(10)
     expect((await ask(HOME, `other@${domainName}`)).verdict).toEqual(GO)

@@ -106,7 +106,7 @@ test('a run that was cut goes on where it was', async () => {
   expect(await runImport([path])).toEqual({ imported: 1, alreadyImported: 2, skipped: [] })
 })
 
-test('a large message goes in by chunks, and a second run writes none', async () => {
+test('a large message goes in by stretches, and a second run writes none', async () => {
   const message = longMessage(900_000)
   const path = await write('large.eml', message.toString('latin1').replaceAll('\r\n', '\n'))
   expect(await runImport([path])).toMatchObject({ imported: 1 })

@@ -255,6 +255,15 @@ describe('limits of a connection', () => {
   })
 })
 
+test('more commands at once than replies may wait to be sent: each gets its own', async () => {
+  await withClient(async (client) => {
+    const count = 30_000
+    client.send('NOOP\r\n'.repeat(count))
+    const replies = await client.replies(count)
+    expect(replies.every((reply) => reply.startsWith('250 2.0.0 '))).toBe(true)
+  })
+})
+
 describe('the database is away', () => {
   test('RCPT is answered 451 4.3.0, the connection stays', async () => {
     const db = openDatabase({

@@ -142,7 +142,7 @@ describe('storage is slower than the sender', () => {
     await other.query('commit')
   }
 
-  test('Ingest.write resolves when the chunk is in the database, not before', async () => {
+  test('Ingest.write resolves when the stretch is in the database, not before', async () => {
     const ingest = new Ingest(db, { domainIds: [alice.domainId], maxOctets: 10_000_000 })
     let isTaken = false
     let writing = Promise.resolve()

@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import { pino } from 'pino'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { Presence } from '../../../src/mail/auth/login-peer.ts'
 import { LeaseKeeper } from '../../../src/mail/maildrop/lease-keeper.ts'
 import {
   type Maildrop,
@@ -76,7 +77,7 @@ interface Session {
   result: Promise<OpenResult>
   /** How often it was told that its lease is over. */
   ends: () => number
-  leave: AbortController
+  presence: Presence
 }
 
 /** A login whose password is verified. */
@@ -85,19 +86,19 @@ function logIn(
   options: { idleMs?: () => number; credentialId?: string } = {},
 ): Session {
   let endCount = 0
-  const leave = new AbortController()
+  const presence = new Presence()
   const open = async (): Promise<OpenResult> => {
     const account = await selectLoginAccount(node.db, domainName, 'ada')
     if (account === undefined) throw new Error('no such user')
     return openMaildrop(node, account, {
       client: '192.0.2.1',
       credentialId: options.credentialId,
-      signal: leave.signal,
+      presence,
       idleMs: options.idleMs ?? (() => 0),
       end: () => endCount++,
     })
   }
-  return { result: open(), ends: () => endCount, leave }
+  return { result: open(), ends: () => endCount, presence }
 }
 
 async function opened({ result }: Session): Promise<Maildrop> {
@@ -173,7 +174,7 @@ describe('wait', () => {
     const asks = countAsks(two)
     await expect.poll(asks).toBeGreaterThan(0)
     const asked = asks()
-    waiter.leave.abort()
+    waiter.presence.leave()
     expect(await waiter.result).toEqual({ kind: 'in-use' })
     expect(asks()).toBe(asked)
     await holder.close()
@@ -259,7 +260,7 @@ describe('take-over', () => {
     const holder = await opened(half)
     const waiter = logIn(two)
     await untilWanted()
-    waiter.leave.abort()
+    waiter.presence.leave()
     await waiter.result
     await sql`update sessions set wanted_at = wanted_at - interval '10 seconds'
       where domain_id = ${user.domainId}`.execute(database.db.kysely)

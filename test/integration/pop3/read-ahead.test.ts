@@ -1,7 +1,7 @@
 /** Reading ahead: few statements for who moves through the maildrop, none wasted on who does not. */
 import { sql } from 'kysely'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
-import { putMessage } from '../../support/mail.ts'
+import { longMessage, putMessage } from '../../support/mail.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
 import { startTestNode, type TestNode } from '../../support/pop3-node.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
@@ -118,6 +118,54 @@ test.each(['ends', 'turns'])('what is on its way when the client %s is given bac
   gate.open()
   while (node.budget.available !== before) await new Promise((resolve) => setImmediate(resolve))
   if (how === 'turns') await session.ask('QUIT')
+})
+
+test.each([
+  ['RETR 1', 4],
+  ['TOP 1 0', 1],
+])(
+  '%s of a large message reads %i stretches, and gives back what it read ahead',
+  async (command, count) => {
+    const before = node.budget.available
+    const address = `large${count}@example.test`
+    const user = await addUser(database.db, address, { password: 'secret' })
+    await putMessage(database.db, user.domainId, [user.userId], longMessage(1_000_000))
+    const session = await Pop3Client.login(node.address, address, 'secret')
+    const bulk = vi.spyOn(node.db, 'bulk')
+    const spent = vi.spyOn(node.budget, 'add')
+    await session.retrieve(command)
+    expect(bulk.mock.calls.filter(([{ name }]) => name === 'stretch')).toHaveLength(count)
+    const ahead = spent.mock.calls.map(([octets]) => octets).filter((octets) => octets > 0)
+    expect(ahead).toHaveLength(count - 1)
+    expect(Math.max(0, ...ahead)).toBeLessThan(262_144)
+    expect(node.budget.available).toBe(before)
+    await session.ask('QUIT')
+  },
+)
+
+test('a stretch on its way to a peer that goes away is given back', async () => {
+  const before = node.budget.available
+  const user = await addUser(database.db, 'gone@example.test', { password: 'secret' })
+  await putMessage(database.db, user.domainId, [user.userId], longMessage(9_000_000))
+  const session = await Pop3Client.login(node.address, 'gone@example.test', 'secret')
+  session.send('RETR 1\r\n')
+  expect(await session.line()).toMatch(/^\+OK/)
+  session.socket.pause()
+  while (node.budget.available === before) await new Promise((resolve) => setImmediate(resolve))
+  session.socket.destroy()
+  while (node.budget.available !== before) await new Promise((resolve) => setImmediate(resolve))
+})
+
+test('without room to read ahead a large message comes all the same', async () => {
+  const user = await addUser(database.db, 'full@example.test', { password: 'secret' })
+  const content = longMessage(1_000_000)
+  await putMessage(database.db, user.domainId, [user.userId], content)
+  const session = await Pop3Client.login(node.address, 'full@example.test', 'secret')
+  vi.spyOn(node.budget, 'available', 'get').mockReturnValue(0)
+  const spent = vi.spyOn(node.budget, 'add')
+  expect((await session.retrieve('RETR 1')).equals(content)).toBe(true)
+  expect(spent.mock.calls.filter(([octets]) => octets > 0)).toEqual([])
+  await session.ask('QUIT')
 })
 
 test('who fetches one again and again, or here and there, reads nothing ahead', async () => {

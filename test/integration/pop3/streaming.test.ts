@@ -27,7 +27,7 @@ async function newUser(): Promise<{ name: string; domainId: number; userId: numb
 
 const digest = (content: Buffer) => createHash('sha256').update(content).digest('hex')
 
-test.each([1, 262_143, 262_144, 262_145, 1_000_000])(
+test.each([1, 8_096, 8_097, 259_000, 259_200, 1_000_000])(
   'a message of about %i octets comes back byte for byte, and TOP is its beginning',
   async (octets) => {
     const { name, domainId, userId } = await newUser()
@@ -55,7 +55,7 @@ test('a chunk that is missing ends the connection: no terminator, no -ERR after 
     .deleteFrom('body_chunks')
     .where('domain_id', '=', domainId)
     .where('body_id', '=', bodyId)
-    .where('seq', '=', 2)
+    .where('seq', '=', 50)
     .execute()
   const session = await Pop3Client.login(node.address, name, 'secret')
   session.send('RETR 1\r\nNOOP\r\n')

@@ -115,6 +115,14 @@ describe('what is lost is reported, repair or not', () => {
       where c.domain_id = $D and m.body_id = c.body_id and m.uid = 2`,
     ],
     [
+      'body-damaged',
+      `delete from body_chunks c using messages m
+      where c.domain_id = $D and m.body_id = c.body_id and m.uid = 2;
+      insert into body_chunks (domain_id, body_id, seq, data)
+      select $D, m.body_id, n, convert_to(n::text, 'UTF8')
+      from messages m, generate_series(0, 1) n where m.domain_id = $D and m.uid = 2`,
+    ],
+    [
       'body-incomplete',
       `delete from body_chunks c using messages m
       where c.domain_id = $D and m.body_id = c.body_id and m.uid = 2;

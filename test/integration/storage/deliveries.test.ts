@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { selectRecipient } from '../../../src/storage/accounts.ts'
-import { insertBody, insertChunk } from '../../../src/storage/bodies.ts'
+import { insertBody, insertStretch } from '../../../src/storage/bodies.ts'
 import { type Delivery, deliver } from '../../../src/storage/deliveries.ts'
 import { selectMessages, selectSnapshot, selectUniqueIds } from '../../../src/storage/messages.ts'
 import type { Database } from '../../../src/storage/postgres/database.ts'
@@ -19,6 +19,7 @@ beforeAll(async () => {
 
 afterAll(() => database.close())
 
+const STRETCH = 259_072
 const prefix = (text: string): Buffer => Buffer.from(text)
 
 function whole(text: string, users: readonly User[], prefixes: readonly string[] = []): Delivery {
@@ -41,7 +42,7 @@ async function countBodies({ domainId }: User): Promise<number> {
   return count
 }
 
-describe('a message of one chunk', () => {
+describe('a message of one stretch', () => {
   test('shares its body; each recipient has an own prefix and uid', async () => {
     const ada = await addUser(db, 'ada@one.test')
     const bob = await addUser(db, 'bob@one.test')
@@ -55,7 +56,7 @@ describe('a message of one chunk', () => {
     const [stored] = await selectMessages(db, ada.domainId, ada.userId, [2], 1_000)
     expect(stored).toMatchObject({ uid: 2, octets: 17, bodyOctets: 7 })
     expect(stored?.prefix.toString()).toBe('To: adas\r\n')
-    expect(stored?.firstChunk?.toString()).toBe('hello\r\n')
+    expect(stored?.content?.join()).toBe('hello\r\n')
   })
 
   test('reaches nobody, and leaves no body, if there is no such user', async () => {
@@ -81,7 +82,7 @@ describe('a message of one chunk', () => {
     ])
     expect(await countBodies(old)).toBe(2)
     const [stored] = await selectMessages(db, fresh.domainId, fresh.userId, [1], 1_000)
-    expect(stored?.firstChunk?.toString()).toBe('second')
+    expect(stored?.content?.join()).toBe('second')
   })
 
   test('goes to all or nobody, though some had no maildrop yet', async () => {
@@ -110,7 +111,7 @@ describe('a message of one chunk', () => {
     await deliverTo(db, ada, '')
     const [stored] = await selectMessages(db, ada.domainId, ada.userId, [1], 1_000)
     expect(stored).toMatchObject({ octets: 0, bodyOctets: 0 })
-    expect(stored?.firstChunk).toHaveLength(0)
+    expect(stored?.content).toEqual([])
   })
 })
 
@@ -139,19 +140,19 @@ describe('quota', () => {
   })
 })
 
-describe('a message of several chunks', () => {
+describe('a message of several stretches', () => {
   test('becomes visible, and its body complete, with the delivery', async () => {
-    const ada = await addUser(db, 'ada@chunks.test')
+    const ada = await addUser(db, 'ada@stretches.test')
     const bodyId = randomUUID()
     await insertBody(db, ada.domainId, bodyId)
-    await insertChunk(db, ada.domainId, bodyId, 0, Buffer.alloc(262_144, 'a'))
-    await insertChunk(db, ada.domainId, bodyId, 1, Buffer.from('end'))
-    const delivery = { ...whole('', [ada]), bodyId, bodyOctets: 262_147, content: undefined }
+    await insertStretch(db, ada.domainId, bodyId, 0, Buffer.alloc(STRETCH, 'a'))
+    await insertStretch(db, ada.domainId, bodyId, 1, Buffer.from('end'))
+    const delivery = { ...whole('', [ada]), bodyId, bodyOctets: STRETCH + 3, content: undefined }
     const results = await deliver(db, delivery)
     expect(results.get(ada.userId)).toEqual({ status: 'delivered', uid: 1 })
     const [stored] = await selectMessages(db, ada.domainId, ada.userId, [1], 1_000_000)
-    expect(stored).toMatchObject({ bodyId, octets: 262_147, bodyOctets: 262_147 })
-    expect(stored?.firstChunk).toBeUndefined()
+    expect(stored).toMatchObject({ bodyId, octets: STRETCH + 3, bodyOctets: STRETCH + 3 })
+    expect(stored?.content).toBeUndefined()
   })
 
   test('whose body is not there is a conflict, and nothing is delivered', async () => {
@@ -238,12 +239,12 @@ describe('import', () => {
     const ada = await addUser(db, 'ada@large.test')
     const bodyId = randomUUID()
     await insertBody(db, ada.domainId, bodyId)
-    await insertChunk(db, ada.domainId, bodyId, 0, Buffer.from('large'))
+    await insertStretch(db, ada.domainId, bodyId, 0, Buffer.from('large'))
     const delivery = { ...whole('', [ada]), bodyId, bodyOctets: 5, content: undefined }
     const results = await deliver(db, { ...delivery, imported: imported('large') })
     expect(results.get(ada.userId)?.status).toBe('delivered')
     const [stored] = await selectMessages(db, ada.domainId, ada.userId, [1], 1_000)
-    expect(stored?.firstChunk?.toString()).toBe('large')
+    expect(stored?.content?.join()).toBe('large')
   })
 })
 
@@ -284,7 +285,7 @@ describe('the snapshot', () => {
     const ada = await addUser(db, 'ada@list.test')
     for (const text of ['1', '22', '333']) await deliverTo(db, ada, text)
     const found = await selectMessages(db, ada.domainId, ada.userId, [3, 9, 1], 2)
-    expect(found.map(({ uid, firstChunk }) => [uid, firstChunk?.toString()])).toEqual([
+    expect(found.map(({ uid, content }) => [uid, content?.join()])).toEqual([
       [1, '1'],
       [3, undefined],
     ])

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { insertBody, insertChunk } from '../../../src/storage/bodies.ts'
+import { insertBody, insertStretch } from '../../../src/storage/bodies.ts'
 import {
   DELIVER,
   DELIVER_CHUNKED,
@@ -295,7 +295,7 @@ describe('a sweep and a delivery', () => {
     await deliverMany(1)
     bodyId = randomUUID()
     await insertBody(one, user.domainId, bodyId)
-    await insertChunk(one, user.domainId, bodyId, 0, Buffer.from('slow'))
+    await insertStretch(one, user.domainId, bodyId, 0, Buffer.from('slow'))
     await one.kysely
       .updateTable('bodies')
       .set({ created_at: new Date(Date.now() - 25 * 3_600_000) })

@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { insertBody, insertChunk, selectChunk } from '../../../src/storage/bodies.ts'
+import { insertBody, insertStretch, selectStretch } from '../../../src/storage/bodies.ts'
 import type { Statement } from '../../../src/storage/postgres/database.ts'
 import { decodeInt8, decodeUuid } from '../../../src/storage/postgres/decode.ts'
 import { RowSplitter } from '../../../src/storage/postgres/raw-connection.ts'
+import { cut } from '../../fuzz/arbitraries.ts'
+import { FUZZ } from '../../fuzz/seed.ts'
 import { addDomain, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 
 const ALL_OCTETS = Buffer.from(Array.from({ length: 256 }, (_, octet) => octet))
@@ -28,30 +30,37 @@ function row(fields: readonly (Buffer | null)[]): Buffer {
   return message(KIND_ROW, Buffer.concat([count, ...parts]))
 }
 
-/** What comes out, as text: rows field by field, other messages octet by octet. */
+const shown = (fields: readonly (Buffer | null)[]): string =>
+  `row ${fields.map((field) => field?.toString('hex') ?? 'null').join(' ')}`
+
+/**
+ * What comes out, as text: rows field by field, other messages octet by octet. Every piece is read
+ * into the same buffer, and rows are looked at when all have been: what was not copied has changed.
+ */
 function split(pieces: readonly Buffer[]): string[] {
-  const out: string[] = []
+  const out: (readonly (Buffer | null)[] | string)[] = []
   let others = ''
   const flush = (): void => {
     if (others !== '') out.push(`other ${others}`)
     others = ''
   }
   const splitter = new RowSplitter(
-    ({ fields }) => {
+    (rows) => {
       flush()
-      out.push(`row ${fields.map((field) => field?.toString('hex') ?? 'null').join(' ')}`)
+      out.push(...rows)
     },
     (messages) => {
       others += messages.toString('hex')
     },
   )
+  const reused = Buffer.alloc(pieces.reduce((most, { length }) => Math.max(most, length), 0))
   for (const piece of pieces) {
-    // The socket's buffer is used again: whatever was not copied would change.
-    const buffer = Buffer.from(piece)
-    splitter.write(buffer)
+    const octets = reused.subarray(0, piece.copy(reused))
+    splitter.write(octets)
+    reused.fill('#')
   }
   flush()
-  return out
+  return out.map((one) => (typeof one === 'string' ? one : shown(one)))
 }
 
 describe('the splitter', () => {
@@ -74,43 +83,64 @@ describe('the splitter', () => {
     expect(split([...stream].map((octet) => Buffer.of(octet)))).toEqual(whole)
   })
 
-  test('keeps rows when the socket reuses its buffer', () => {
-    const rows: Buffer[] = []
+  test('gives what it has of an answer when a piece ends', () => {
+    const rows: number[] = []
     const splitter = new RowSplitter(
-      ({ fields }) => rows.push(fields[0] as Buffer),
+      (some) => rows.push(some.length),
       () => undefined,
     )
-    const buffer = row([ALL_OCTETS])
-    splitter.write(buffer)
-    buffer.fill(0)
-    expect(rows[0]).toEqual(ALL_OCTETS)
+    const octets = row([ALL_OCTETS])
+    splitter.write(Buffer.concat([octets, octets, octets.subarray(0, 9)]))
+    expect(rows).toEqual([2])
+    splitter.write(octets.subarray(9))
+    expect(rows).toEqual([2, 1])
   })
 
   test('large rows, some in one piece and some in several, beside small ones', () => {
     const octets = (length: number) => Buffer.from(Array.from({ length }, (_, i) => i % 251))
-    const given = [10_000, 3, 4_089, 4_090, 4_091, 70_000, 0, 9_000].map((n) => [octets(n), null])
+    const lengths = [10_000, 3, 2_030, 2_032, 2_034, 70_000, 0, 65_500, 40_000, 40_000, 9_000]
+    const given = lengths.map((n) => [octets(n), null])
     const stream = Buffer.concat([...given.map(row), message('Z', Buffer.from('I'))])
-    const expected = given.map(([field]) => `row ${field?.toString('hex')} null`)
-    for (const size of [1_000, 4_096, 16_384, 65_536, stream.length]) {
+    const expected = given.map(shown)
+    for (const size of [7, 1_000, 4_096, 16_384, 65_536, stream.length]) {
       const pieces: Buffer[] = []
       for (let at = 0; at < stream.length; at += size) pieces.push(stream.subarray(at, at + size))
       expect(split(pieces).slice(0, -1)).toEqual(expected)
     }
   })
 
-  test('any rows at any cuts', () => {
-    const field = fc.option(fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)))
-    const rows = fc.array(fc.array(field, { maxLength: 4 }), { maxLength: 8 })
+  test('any messages at any cuts, and no row is written to later', () => {
+    const lengths = fc.oneof(fc.nat(40), fc.nat(9_000), fc.constantFrom(2_036, 65_520, 70_000))
+    const octets = fc.tuple(lengths, fc.nat(255)).map(([length, from]) => {
+      return Buffer.from(Array.from({ length }, (_, at) => from + at * 7))
+    })
+    const given = fc.oneof(
+      { weight: 4, arbitrary: fc.array(fc.option(octets), { maxLength: 4 }) },
+      { weight: 1, arbitrary: fc.constantFrom('1', '2', 'C', 'Z') },
+    )
+    const sizes = fc.array(
+      fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 66_000 })),
+      {
+        minLength: 1,
+        maxLength: 8,
+      },
+    )
     fc.assert(
-      fc.property(rows, fc.array(fc.nat(500)), (given, cuts) => {
-        const octets = Buffer.concat(given.map(row))
-        const at = [0, ...cuts.filter((cut) => cut < octets.length).sort((a, b) => a - b)]
-        const pieces = at.map((from, index) => octets.subarray(from, at[index + 1]))
-        const expected = given.map(
-          (fields) => `row ${fields.map((one) => one?.toString('hex') ?? 'null').join(' ')}`,
+      fc.property(fc.array(given, { maxLength: 12 }), sizes, (messages, pieceSizes) => {
+        const stream = messages.map((one) =>
+          typeof one === 'string' ? message(one, Buffer.from('x')) : row(one),
         )
-        expect(split(pieces)).toEqual(expected)
+        const expected: string[] = []
+        for (const [at, one] of messages.entries()) {
+          const last = expected.at(-1)
+          const hex = stream[at]?.toString('hex')
+          if (typeof one !== 'string') expected.push(shown(one))
+          else if (last?.startsWith('other')) expected.push(`${expected.pop()}${hex}`)
+          else expected.push(`other ${hex}`)
+        }
+        expect(split(cut(Buffer.concat(stream), pieceSizes))).toEqual(expected)
       }),
+      FUZZ,
     )
   })
 
@@ -160,18 +190,19 @@ describe('on a real connection', () => {
     expect(answers.map(([fields]) => decodeInt8(fields?.[1] as Buffer))).toEqual(numbers)
   })
 
-  test('chunks come back byte for byte', async () => {
-    const domainId = await addDomain(database.db, 'chunks.test')
+  test('stretches come back byte for byte', async () => {
+    const domainId = await addDomain(database.db, 'stretches.test')
     const bodyId = randomUUID()
     await insertBody(database.db, domainId, bodyId)
-    const chunk = Buffer.alloc(262_144)
-    for (let at = 0; at < chunk.length; at++) chunk[at] = (at * 7 + (at >> 8)) & 0xff
-    await insertChunk(database.db, domainId, bodyId, 0, chunk)
-    await insertChunk(database.db, domainId, bodyId, 1, Buffer.from([0xff, 0x00, 0xe4, 0x80]))
-    expect((await selectChunk(database.db, domainId, bodyId, 0))?.equals(chunk)).toBe(true)
-    expect(await selectChunk(database.db, domainId, bodyId, 1)).toEqual(
-      Buffer.from([0xff, 0x00, 0xe4, 0x80]),
-    )
-    expect(await selectChunk(database.db, domainId, bodyId, 2)).toBeUndefined()
+    const stretch = Buffer.alloc(259_072)
+    for (let at = 0; at < stretch.length; at++) stretch[at] = (at * 7 + (at >> 8)) & 0xff
+    const end = Buffer.from([0xff, 0x00, 0xe4, 0x80])
+    await insertStretch(database.db, domainId, bodyId, 0, stretch)
+    await insertStretch(database.db, domainId, bodyId, 1, end)
+    const body = { bodyId, bodyOctets: stretch.length + end.length }
+    const read = async (nth: number) =>
+      Buffer.concat(await selectStretch(database.db, domainId, body, nth))
+    expect((await read(0)).equals(stretch)).toBe(true)
+    expect(await read(1)).toEqual(end)
   })
 })

@@ -111,6 +111,7 @@ describe('removing', () => {
       await sql<Record<string, unknown>>`select
       (select count(*)::int from users where domain_id = ${user.domainId}) as users,
       (select count(*)::int from messages where domain_id = ${user.domainId}) as messages,
+      (select count(*)::int from trash where domain_id = ${user.domainId}) as trash,
       (select count(*)::int from sessions where domain_id = ${user.domainId}) as sessions,
       (select count(*)::int from bodies where domain_id = ${user.domainId}) as bodies,
       (select count(*)::int from domains where domain_id = ${user.domainId}) as domains`.execute(
@@ -124,7 +125,7 @@ describe('removing', () => {
     await deleteMessages(address, [1])
     const { lease } = await acquire(db, address, nodeId)
     await call('select remove_user(?) as result', address.toLowerCase())
-    expect(await countRows()).toMatchObject({ users: 1, messages: 1, sessions: 0 })
+    expect(await countRows()).toMatchObject({ users: 1, messages: 1, trash: 0, sessions: 0 })
     expect(await commitDeletes(db, lease, Int32Array.of(2))).toBe('fenced')
     expect(await uidsOf(db, bob)).toEqual([1])
   })
@@ -149,7 +150,14 @@ describe('removing', () => {
     await deleteMessages(address, [1])
     await acquire(db, address, nodeId)
     await call('select remove_domain(?) as result', domainName.toUpperCase())
-    expect(await countRows()).toEqual({ users: 0, messages: 0, sessions: 0, bodies: 0, domains: 0 })
+    expect(await countRows()).toEqual({
+      users: 0,
+      messages: 0,
+      trash: 0,
+      sessions: 0,
+      bodies: 0,
+      domains: 0,
+    })
   })
 
   test('a user meets a delivery: no deadlock, and one of the two is told', async () => {

@@ -66,6 +66,28 @@ describe('versions', () => {
   })
 })
 
+describe('ciphers', () => {
+  const AES = [
+    'TLS_AES_256_GCM_SHA384',
+    'TLS_AES_128_GCM_SHA256',
+    'ECDHE-ECDSA-AES256-GCM-SHA384',
+    'ECDHE-ECDSA-AES128-GCM-SHA256',
+  ]
+  const CHACHA = ['TLS_CHACHA20_POLY1305_SHA256', 'ECDHE-ECDSA-CHACHA20-POLY1305']
+
+  test.each([
+    ['AES with 128 bits, whatever is the first', [...AES, ...CHACHA], /AES_128_GCM_SHA256$/],
+    ['ChaCha20 for who puts it first', [...CHACHA, ...AES], /CHACHA20_POLY1305_SHA256$/],
+  ] as const)('%s', async (_, offered, chosen) => {
+    const server = await start()
+    for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+      const options = { maxVersion, ciphers: offered.join(':') }
+      const client = await connectTo(server, authority, 'pop.example', options)
+      expect(client.getCipher().standardName).toMatch(chosen)
+    }
+  })
+})
+
 describe('ALPN', () => {
   test('"pop3" is chosen, and need not be asked for', async () => {
     const server = await start()

@@ -32,7 +32,7 @@ describe('failures cost nothing, then a growing delay, then a refusal', () => {
 
 describe('keys', () => {
   const keysOf = (client: string, name: string) =>
-    throttleKeys(client, parseLoginName(name, 'default.test'))
+    Object.values(throttleKeys(client, parseLoginName(name, 'default.test')))
 
   test('are the network, the user in lower case, the domain, and the user there', () => {
     expect(keysOf('192.0.2.7', 'Ada.L@Example.TEST')).toEqual([

@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { setImmediate as turn } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
 import {
   accountsOf,
@@ -48,10 +49,21 @@ function truthOf(command: string, account: SeededAccount | undefined): Buffer {
   return Buffer.from(`+OK\r\n${lines.join('')}.\r\n`)
 }
 
-function serve(socket: Socket, lie: Lie): void {
+async function sendInPieces(socket: Socket, said: Buffer): Promise<void> {
+  const ends = [2, said.length >> 1, said.length - 2, said.length]
+  let from = 0
+  for (const end of ends) {
+    socket.write(said.subarray(from, end))
+    from = Math.max(from, end)
+    await turn()
+  }
+}
+
+function serve(socket: Socket, lie: Lie, isInPieces: boolean): void {
   sockets.add(socket)
   let account: SeededAccount | undefined
   let rest = ''
+  socket.setNoDelay(true)
   socket.write('+OK ready\r\n')
   socket.on('error', () => {})
   socket.on('data', (chunk) => {
@@ -61,7 +73,8 @@ function serve(socket: Socket, lie: Lie): void {
       if (command.startsWith('USER')) account = ACCOUNTS.get(command.slice(5))
       const truth = truthOf(command, account)
       const said = lie(command, truth) ?? truth
-      if (command === 'QUIT' || said === HANG_UP) socket.end(said)
+      if (isInPieces && command !== 'QUIT') void sendInPieces(socket, truth)
+      else if (command === 'QUIT' || said === HANG_UP) socket.end(said)
       else socket.write(said)
     }
   })
@@ -70,8 +83,8 @@ function serve(socket: Socket, lie: Lie): void {
 const HANG_UP = Buffer.alloc(0)
 
 /** Against a server that says what `lie` makes of the truth. */
-async function run(load: Load, lie: Lie = () => undefined) {
-  server = createServer((socket) => serve(socket, lie)).listen(0, '127.0.0.1')
+async function run(load: Load, lie: Lie = () => undefined, isInPieces = false) {
+  server = createServer((socket) => serve(socket, lie, isInPieces)).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
   const job: Job = {
@@ -109,6 +122,14 @@ test.each<Load>([
   expect(result.operationsInAll).toBeGreaterThan(0)
   expect(result.sessions).toBeGreaterThan(0)
 })
+
+test.each<Load>(['poll', 'retr', 'big-maildrop'])(
+  'an honest server that says it in pieces does %s',
+  async (load) => {
+    const result = await run(load, () => undefined, true)
+    expect(result.operationsInAll).toBeGreaterThan(0)
+  },
+)
 
 const replaced =
   (verb: string, change: (text: string) => string): Lie =>

@@ -18,7 +18,7 @@ export function findAppPassword(
   typed: Secret,
 ): AppPassword | undefined {
   const octets = typed.reveal()
-  if (octets.length > TYPED_MAX_OCTETS) return undefined
+  if (usable.length === 0 || octets.length > TYPED_MAX_OCTETS) return undefined
   const secret = octets.toString('latin1').replaceAll(/[ -]/g, '').toLowerCase()
   if (!FORM.test(secret)) return undefined
   const digest = createHash('sha256').update(secret).digest()
