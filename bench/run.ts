@@ -12,6 +12,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { chooseNamed, namesIn, UnknownName } from './chosen.ts'
 import type { Seed } from './load/content.ts'
 import type { Job, Load } from './load/job.ts'
 import { runJob } from './load/run-job.ts'
@@ -25,9 +26,11 @@ import {
   type Workload,
   type Yardstick,
 } from './plan.ts'
-import { describeMachine, type Row } from './report/results.ts'
+import { describeCommit, describeMachine, type Row } from './report/results.ts'
+import { figuresInWords } from './report/table.ts'
 import { writeResults } from './report/write.ts'
 import { startCanned } from './servers/canned.ts'
+import type { Peer } from './servers/peers.ts'
 import { type PopgresServer, startPopgres } from './servers/popgres.ts'
 import type { BenchServer } from './servers/server.ts'
 import { measureArgon2, measureCommits } from './servers/yardsticks.ts'
@@ -37,12 +40,12 @@ const RESULTS = fileURLToPath(new URL('../../bench/results', import.meta.url))
 type Step = Workload | Yardstick
 
 /** Of each worker. */
-const POLLS_UNTIL_COMPILED = 8_000
+const POLLS_UNTIL_COMPILED = 12_000
+/** As often is TLS rehearsed, whose polls are the slowest: it falls for some thousands of them. */
+const TLS_TIMES = 3
 /** By all those polls. */
 const COMPILED_BY_WARM_UP: ReadonlySet<Load> = new Set(['poll', 'cold-login'])
 
-const listOf = (name: string): string[] =>
-  (process.env[name] ?? '').split(',').flatMap((word) => word.trim() || [])
 const numberOf = (name: string, otherwise: number): number => Number(process.env[name] ?? otherwise)
 
 const rounds = numberOf('BENCH_ROUNDS', 3)
@@ -52,17 +55,11 @@ const seconds = numberOf('BENCH_SECONDS', hasPeers ? 2 : 3)
 /** As Popgres has by default. */
 const workers = numberOf('BENCH_WORKERS', Math.ceil(availableParallelism() / 2))
 
-/** @throws for a name that is none: it would silently measure nothing */
 function chosenSteps(): Step[] {
-  const all = planRound(workers)
-  const names = listOf('BENCH_WORKLOADS')
-  const known = all.map(({ name }) => name)
-  const unknown = names.find((name) => !known.includes(name))
-  if (unknown !== undefined) throw new Error(`${unknown} is none of ${known.join(', ')}`)
   const most = numberOf('BENCH_USERS', POLL_USERS)
-  return all
-    .filter(({ name }) => names.length === 0 || names.includes(name))
-    .map((step) => (isWorkload(step) ? { ...step, users: Math.min(step.users, most) } : step))
+  return chooseNamed<Step>('BENCH_WORKLOADS', planRound(workers)).map((step) =>
+    isWorkload(step) ? { ...step, users: Math.min(step.users, most) } : step,
+  )
 }
 
 function seedFor(workloads: readonly Workload[]): Seed {
@@ -94,23 +91,21 @@ class Bench {
 
   async start(): Promise<void> {
     const extras = this.#workloads.flatMap(({ extra }) => extra ?? [])
-    const starters = new Map<string, () => Promise<BenchServer>>([
-      [
-        'popgres',
-        async () => {
-          this.#popgres = await startPopgres(this.#place, this.#seed, workers, extras)
-          this.#meter = await DatabaseMeter.open(this.#popgres.databaseUrl)
-          return this.#popgres
-        },
-      ],
-      ['canned', () => startCanned(this.#place, this.#seed)],
-      ...(hasPeers ? await peerStarters(this.#place, this.#seed) : []),
-    ])
-    const wanted = listOf('BENCH_SERVERS')
-    for (const [name, startServer] of starters) {
-      if (wanted.length > 0 && !wanted.some((word) => name.startsWith(word))) continue
+    const startOwn = async (): Promise<BenchServer> => {
+      this.#popgres = await startPopgres(this.#place, this.#seed, workers, extras)
+      this.#meter = await DatabaseMeter.open(this.#popgres.databaseUrl)
+      return this.#popgres
+    }
+    const all: readonly Peer[] = [
+      { name: 'popgres', start: startOwn },
+      { name: 'canned', start: startCanned },
+      ...(hasPeers ? (await import('./servers/peers.ts')).PEERS : []),
+    ]
+    // `dovecot` is all its variants.
+    const chosen = chooseNamed('BENCH_SERVERS', all, (name, word) => name.startsWith(word))
+    for (const { name, start } of chosen) {
       say(`starting ${name}`)
-      this.#servers.push(await startServer())
+      this.#servers.push(await start(this.#place, this.#seed))
     }
   }
 
@@ -165,7 +160,8 @@ class Bench {
     const { name, load, users, atOnce } = workload
     say(`warming up ${server.name}: ${name}`)
     try {
-      await runJob(this.#job(server, load, { from: 1, count: users }, atOnce))
+      const job = this.#job(server, load, { from: 1, count: users }, atOnce)
+      await runJob({ ...job, seconds: seconds * (load.startsWith('poll-tls') ? TLS_TIMES : 1) })
     } catch (error) {
       this.hasFailed = true
       say(`FAILED: ${name} on ${server.name}: ${error}`)
@@ -251,20 +247,10 @@ class Bench {
 const isVariant = (name: string): boolean =>
   name.startsWith('dovecot') && name !== 'dovecot sha512 cache'
 
-async function peerStarters(
-  place: string,
-  seed: Seed,
-): Promise<[string, () => Promise<BenchServer>][]> {
-  const { PEERS } = await import('./servers/peers.ts')
-  return PEERS.map(({ name, start }) => [name, () => start(place, seed)])
-}
-
 const say = (text: string): void => void process.stderr.write(`${text}\n`)
 
 function describeRow(row: Row): string {
   const ms = (value: number | undefined): string => value?.toFixed(1) ?? '-'
-  const { figures = {} } = row
-  const more = Object.entries(figures).map(([name, value]) => `${name} ${value.toFixed(3)}`)
   return [
     `${row.workload} on ${row.server}: ${row.rate.toFixed(1)} ${row.unit}/s`,
     `CPU per 1000: server ${ms(row.serverCpuMs)} database ${ms(row.databaseCpuMs)}` +
@@ -272,7 +258,7 @@ function describeRow(row: Row): string {
     `p50 ${row.latencyMs?.p50.toFixed(2)} p99 ${row.latencyMs?.p99.toFixed(2)} ms`,
     row.statementsPerSession && `${row.statementsPerSession.toFixed(2)} statements a session`,
     row.memoryKib && `${row.memoryKib.toFixed(1)} KiB`,
-    ...more,
+    ...figuresInWords(row.figures),
     row.note,
   ]
     .filter(Boolean)
@@ -280,6 +266,7 @@ function describeRow(row: Row): string {
 }
 
 async function main(): Promise<void> {
+  const commit = describeCommit()
   const bench = new Bench(chosenSteps())
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => void bench.stop().finally(() => process.exit(130)))
@@ -290,18 +277,24 @@ async function main(): Promise<void> {
   } finally {
     await bench.stop()
   }
+  const isPartial = [...namesIn('BENCH_WORKLOADS'), ...namesIn('BENCH_SERVERS')].length > 0
   const results = {
     machine: describeMachine(),
+    commit,
     date: new Date().toISOString(),
     rounds,
+    isPartial,
     rows: bench.rows,
   }
   const title = hasPeers ? 'Popgres and its peers' : 'Popgres'
-  const isWhole = process.env.BENCH_WORKLOADS === undefined
-  const place = isWhole ? RESULTS : mkdtempSync(join(tmpdir(), 'popgres-bench-results-'))
+  const place = isPartial ? mkdtempSync(join(tmpdir(), 'popgres-bench-results-')) : RESULTS
   console.info(writeResults(place, hasPeers ? 'peers' : 'bench', title, results))
   say(`results are in ${place}`)
   process.exitCode = bench.hasFailed ? 1 : 0
 }
 
-await main()
+await main().catch((error: unknown) => {
+  if (!(error instanceof UnknownName)) throw error
+  say(error.message)
+  process.exitCode = 1
+})

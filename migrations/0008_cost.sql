@@ -33,5 +33,18 @@ alter table trash drop constraint trash_domain_id_body_id_fkey;
 -- that the maildrop is in use.
 alter table sessions set (vacuum_truncate = off);
 
--- The figures above are taken over by the next ANALYZE.
-analyze users, credentials, maildrops, messages, bodies, body_chunks, trash, sessions, session_log, imported, known_networks, last_logins;
+-- The figures above are taken over by the next ANALYZE. Not of a table without rows: PostgreSQL takes
+-- one that it has never looked into for ten pages, but one that it knows to be empty for a row or none;
+-- then any index seems as good as any other, and a plan made before the first rows came read the whole
+-- domain for one message until autovacuum came by.
+do $$
+declare
+  name text;
+  has_rows boolean;
+begin
+  foreach name in array array['users', 'credentials', 'maildrops', 'messages', 'bodies', 'body_chunks',
+      'trash', 'sessions', 'session_log', 'imported', 'known_networks', 'last_logins'] loop
+    execute format('select exists (select from %I)', name) into has_rows;
+    if has_rows then execute format('analyze %I', name); end if;
+  end loop;
+end $$;

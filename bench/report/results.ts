@@ -2,6 +2,7 @@
  * What a run of the bench has found, as it is kept in bench/results/: one row for each round of a
  * workload on a server, and what they come to. CPU is user and system time of whole process trees.
  */
+import { execFileSync } from 'node:child_process'
 import { cpus, totalmem } from 'node:os'
 
 export interface Machine {
@@ -13,9 +14,13 @@ export interface Machine {
 
 export interface Results {
   machine: Machine
+  /** of the project, see `describeCommit` */
+  commit: string
   /** ISO 8601 */
   date: string
   rounds: number
+  /** only some workloads or servers were asked for */
+  isPartial: boolean
   /** one a round */
   rows: Row[]
 }
@@ -59,6 +64,26 @@ export function describeMachine(): Machine {
     cores: cpus().length,
     memoryGib: Math.round(totalmem() / 2 ** 30),
     node: process.version,
+  }
+}
+
+/**
+ * `1a2b3c4`, or `1a2b3c4 + changes`; `unknown` where git or its history is missing. Results of
+ * earlier runs are no change.
+ */
+export function describeCommit(directory: string = import.meta.dirname): string {
+  const git = (...words: string[]): string =>
+    execFileSync('git', words, {
+      cwd: directory,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim()
+  try {
+    const commit = git('rev-parse', '--short', 'HEAD')
+    const changes = git('status', '--porcelain', '--', ':/', ':(top,exclude)bench/results')
+    return changes === '' ? commit : `${commit} + changes`
+  } catch {
+    return 'unknown'
   }
 }
 

@@ -1,22 +1,27 @@
 /** Results as Markdown: medians of the rounds, and what became of each target. */
-import { machineInWords, medianRows, type Results, type Row } from './results.ts'
+import { type Figures, machineInWords, medianRows, type Results, type Row } from './results.ts'
 import { judge, type Verdict } from './targets.ts'
 
 /** A whole page. @param plot file name of the picture beside it */
 export function formatResults(title: string, results: Results, plot?: string): string {
-  const { machine, date, rounds, rows } = results
-  const picture = plot === undefined ? '' : `\n![what each target came to](${plot})\n`
-  return `# ${title}
+  const { machine, commit, date, rounds, rows } = results
+  return `# Bench: ${title}
 
-${date}, ${machineInWords(machine)}. Medians of ${rounds} ${rounds === 1 ? 'round' : 'rounds'},
-servers in turn. CPU is user and system time, in ms for 1000 operations, of the whole process tree.
+${date}, commit ${commit}, ${machineInWords(machine)}.
+Medians of ${rounds} ${rounds === 1 ? 'round' : 'rounds'}, servers in turn. CPU is user and system
+time, in ms for 1000 operations, of the whole process tree.
 
-## Targets
-
-${formatVerdicts(judge(rows))}${picture}
-## Measurements
+${formatTargets(results, plot)}## Measurements
 
 ${formatRows(medianRows(rows))}`
+}
+
+/** Of a partial run those alone that it measured: it was not asked for the others. */
+function formatTargets({ rows, isPartial }: Results, plot: string | undefined): string {
+  const verdicts = judge(rows).filter(({ measured }) => !isPartial || measured !== undefined)
+  if (verdicts.length === 0) return ''
+  const picture = plot === undefined ? '' : `\n![what each target came to](${plot})\n`
+  return `## Targets\n\n${formatVerdicts(verdicts)}${picture}\n`
 }
 
 function formatVerdicts(verdicts: readonly Verdict[]): string {
@@ -46,7 +51,7 @@ const COLUMNS: readonly {
   { name: 'CPU generator', of: (row) => row.generatorCpuMs },
   { name: 'p50 ms', of: (row) => row.latencyMs?.p50 },
   { name: 'p99 ms', of: (row) => row.latencyMs?.p99 },
-  { name: 'statements', of: (row) => row.statementsPerSession },
+  { name: 'statements a session', of: (row) => row.statementsPerSession },
   { name: 'KiB', of: (row) => row.memoryKib },
   { name: 'further', isText: true, of: describeFurther },
 ]
@@ -61,12 +66,25 @@ export function formatRows(rows: readonly Row[]): string {
   )
 }
 
-function describeFurther({ figures = {}, note }: Row): string {
-  const parts = Object.entries(figures).map(
-    ([name, value]) => `${name} ${formatNumber(Number(value))}`,
-  )
-  return [...parts, ...(note === undefined ? [] : [note])].join(', ')
+function describeFurther({ figures, note }: Row): string {
+  return [...figuresInWords(figures), note ?? []].flat().join(', ')
 }
+
+const FIGURE_WORDS: Readonly<Record<keyof Figures, (value: string) => string>> = {
+  loginMs: (value) => `login ${value} ms`,
+  statMs: (value) => `STAT ${value} ms`,
+  listMs: (value) => `LIST ${value} ms`,
+  uidlMs: (value) => `UIDL ${value} ms`,
+  quitMs: (value) => `QUIT ${value} ms`,
+  commitMs: (value) => `commit ${value} ms`,
+  statementsPerMessage: (value) => `statements a message: ${value}`,
+  walOctetsPerOctet: (value) => `WAL octets an octet: ${value}`,
+}
+
+export const figuresInWords = (figures: Figures = {}): string[] =>
+  Object.entries(figures).map(([name, value]) =>
+    FIGURE_WORDS[name as keyof Figures](formatNumber(Number(value))),
+  )
 
 const formatCell = (value: string | number | undefined): string =>
   typeof value === 'number' ? formatNumber(value) : (value ?? '')

@@ -4,7 +4,7 @@ import { startCourier } from './courier.ts'
 import { DOVECOT_VARIANTS, nameOfDovecot, startDovecot } from './dovecot.ts'
 import type { BenchServer } from './server.ts'
 
-interface Peer {
+export interface Peer {
   name: string
   start(place: string, seed: Seed): Promise<BenchServer>
 }

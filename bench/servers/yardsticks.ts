@@ -71,7 +71,7 @@ export async function measureCommits(url: string, seconds: number): Promise<Row>
     await first?.query('drop table bench_commits')
     const row = toRow('durable-commit', 'commits', together)
     const commitMs = alone.latencies[Math.floor(alone.operations / 2)] ?? 0
-    return { ...row, figures: { commitMs }, note: '16 clients; commitMs: one client' }
+    return { ...row, figures: { commitMs }, note: 'rate: 16 clients; commit: one' }
   } finally {
     await Promise.all(clients.map((client) => client.end()))
   }

@@ -6,6 +6,7 @@
  */
 const CATALOGUE = {
   STORAGE_UNAVAILABLE: { isRetryable: true, text: 'the database does not answer' },
+  STORAGE_LOGIN_REFUSED: { isRetryable: true, text: 'the database refused the login' },
   STORAGE_CONFLICT: { isRetryable: true, text: 'the row is locked or was changed by another' },
   STORAGE_IN_DOUBT: { isRetryable: true, text: 'the connection broke before the answer came' },
   STORAGE_REFUSED: { isRetryable: false, text: 'the database refused the statement' },

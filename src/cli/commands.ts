@@ -150,6 +150,8 @@ function adviceOn(failure: Failure): string {
   switch (failure.code) {
     case 'STORAGE_UNAVAILABLE':
       return ': is PostgreSQL running, and is DATABASE_URL right?'
+    case 'STORAGE_LOGIN_REFUSED':
+      return ': check user, password and database name in DATABASE_URL'
     case 'STORAGE_CONFLICT':
       return ': nothing was changed, try again'
     case 'STORAGE_IN_DOUBT':

@@ -24,7 +24,7 @@ import { type Embedded, startEmbedded } from './embedded-postgres.ts'
 import { keepSelfSigned } from './quickstart/self-signed.ts'
 import { describeServing } from './quickstart/serving-hints.ts'
 import { type Demo, makeDemo } from './quickstart.ts'
-import { checkTlsFiles } from './tls-files.ts'
+import { checkTlsFiles, warnWithoutCertificate } from './tls-files.ts'
 
 /** Sessions get this long to finish what they are in; PostgreSQL needs some of the 10 s as well. */
 const DRAIN_MS = 3_500
@@ -106,7 +106,8 @@ async function serveEmbedded({ settings, log, signals, tlsFiles }: Parts): Promi
       databaseUrl,
       keyring,
       tlsFiles: tlsFiles ?? selfSigned?.files,
-      onServing: (addresses) => printHints(describeServing(addresses, { demo, isForeign: false })),
+      onServing: (addresses) =>
+        printHints(describeServing(addresses, { demo, isForeign: false, lacksCertificate: false })),
     })
   } finally {
     selfSigned?.stop()
@@ -117,18 +118,20 @@ async function serveEmbedded({ settings, log, signals, tlsFiles }: Parts): Promi
 }
 
 async function serveForeign(parts: Parts & { databaseUrl: Secret }): Promise<void> {
-  const { settings, log, signals, databaseUrl } = parts
+  const { settings, log, databaseUrl } = parts
   const db = openSupervisorDatabase(databaseUrl, log)
   try {
     // Asked once before anything listens: a schema that does not fit is told at once.
-    const isThere = await isSchemaThere(db)
+    const absence = await findAbsence(db)
+    const warn = () => warnWithoutCertificate(settings, db, log)
+    const lacksCertificate = absence === undefined && (await warn())
+    const circumstances = { demo: undefined, isForeign: true, lacksCertificate }
     await superviseUntilStopped({
       ...parts,
       db,
       keyring: settings.POPGRES_SECRET_KEY,
-      onServing: (addresses) =>
-        printHints(describeServing(addresses, { demo: undefined, isForeign: true })),
-      until: isThere ? undefined : waitForSchema(db, databaseUrl, log, signals),
+      onServing: (addresses) => printHints(describeServing(addresses, circumstances)),
+      until: absence && waitForSchema(absence, db, parts).then((isThere) => isThere && warn()),
     })
   } finally {
     await db.close()
@@ -141,7 +144,7 @@ interface Supervision extends Parts {
   keyring: Keyring | undefined
   onServing: (addresses: Awaited<ReturnType<Supervisor['start']>>) => void
   /** Ends the node if it fails. */
-  until?: Promise<void> | undefined
+  until?: Promise<unknown> | undefined
 }
 
 async function superviseUntilStopped(options: Supervision): Promise<void> {
@@ -174,32 +177,38 @@ function openSupervisorDatabase(url: Secret, log: Log): Database {
   })
 }
 
-/** @returns false if the database is away; @throws {Failure} if its schema does not fit */
-async function isSchemaThere(db: Database): Promise<boolean> {
+/** @returns why the database is away, if it is; @throws {Failure} if its schema does not fit */
+async function findAbsence(db: Database): Promise<Failure | undefined> {
   try {
     await checkSchema(db, readVersion())
-    return true
+    return undefined
   } catch (error) {
-    if (error instanceof Failure && error.isRetryable) return false
+    if (error instanceof Failure && error.isRetryable) return error
     throw error
   }
 }
 
+/**
+ * A login that is refused is waited for as well: passwords are changed while nodes run.
+ * @returns false: the node is ending
+ */
 async function waitForSchema(
+  absence: Failure,
   db: Database,
-  url: Secret,
-  log: Log,
-  signals: StopSignals,
-): Promise<void> {
-  const database = describeDatabase(url)
+  { log, signals, databaseUrl }: Parts & { databaseUrl: Secret },
+): Promise<boolean> {
+  const database = describeDatabase(databaseUrl)
+  let error: Failure | undefined = absence
   while (!signals.requested.aborted) {
-    log.warn({ database }, 'waiting for the database; meanwhile peers are refused for now')
+    log.warn({ database, error }, 'waiting for the database; meanwhile peers are refused for now')
     await delay(WAIT_MS, undefined, { signal: signals.requested }).catch(() => {})
-    if (signals.requested.aborted) return
-    if (!(await isSchemaThere(db))) continue
+    if (signals.requested.aborted) return false
+    error = await findAbsence(db)
+    if (error !== undefined) continue
     log.info({ database }, 'the database is there')
-    return
+    return true
   }
+  return false
 }
 
 /** Host, port and name; nothing that is secret. */
@@ -220,7 +229,7 @@ function untilAborted(signal: AbortSignal): Promise<void> {
 }
 
 /** Only the failure counts. */
-function orNever(work: Promise<void>): Promise<void> {
+function orNever(work: Promise<unknown>): Promise<void> {
   return work.then(() => new Promise(() => {}))
 }
 

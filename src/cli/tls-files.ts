@@ -4,11 +4,14 @@
  * are renewed under a running node, nothing stops it any more: see server/tls/certificates.ts.
  */
 import { readFile, stat } from 'node:fs/promises'
-import { Failure } from '../base/failure.ts'
+import { Failure, isTemporary } from '../base/failure.ts'
+import type { Log } from '../base/log.ts'
 import { Secret } from '../base/secret.ts'
 import type { SettingName, Settings } from '../base/settings.ts'
 import type { TlsFiles } from '../cluster/worker-messages.ts'
 import { checkKey, openKeyPair, readCertificate, reasonOf } from '../server/tls/key-pair.ts'
+import { hasCertificates } from '../storage/certificates.ts'
+import type { Database } from '../storage/postgres/database.ts'
 
 /**
  * @returns the certificate for clients that ask for no other host; undefined: none is set
@@ -32,6 +35,30 @@ export async function checkTlsFiles(settings: Settings): Promise<TlsFiles | unde
   })
   await explain('POPGRES_TLS_CERT', certFile, () => openKeyPair({ chain, key }))
   return { certFile, keyFile }
+}
+
+/**
+ * POP3S listens even so, because a certificate may come from the database any time. Into a
+ * POPGRES_TLS_DIRECTORY nobody looks here: who sets one means to have them there.
+ * @returns true: nobody can be served over TLS yet, which has been logged
+ */
+export async function warnWithoutCertificate(
+  settings: Settings,
+  db: Database,
+  log: Log,
+): Promise<boolean> {
+  const { POPGRES_TLS_CERT: certFile, POPGRES_TLS_DIRECTORY: directory } = settings
+  const isListening = settings.POPGRES_POP3S_LISTEN.length > 0
+  if (!isListening || certFile !== undefined || directory !== undefined) return false
+  try {
+    if (await hasCertificates(db)) return false
+  } catch (error) {
+    // The database has just gone: nothing is known, and the workers will say so.
+    if (isTemporary(error)) return false
+    throw error
+  }
+  log.warn('POP3S has no certificate yet: its clients are dropped until there is one')
+  return true
 }
 
 const NO_DIRECTORY = 'it is not a directory'

@@ -36,8 +36,10 @@ const COPY_FOR_SLOW_MAX_OCTETS = 65_536
 /** Of a piece, so much is gathered at once: it fits even if every line is stuffed. */
 const PART_MAX_OCTETS = 65_536
 
+/** The last one belongs to a socket that has not taken all of it. */
+const NO_PLACE = Buffer.alloc(0)
 /** Where the replies of one pump are gathered, from its begin to its end: nothing waits between. */
-let gathered = Buffer.allocUnsafeSlow(GATHERED_MAX_OCTETS)
+let gathered = NO_PLACE
 let gatheredOctets = 0
 
 export class ReplyWriter {
@@ -74,7 +76,7 @@ export class ReplyWriter {
     const isCopied = octets.length <= (this.#isFast ? COPY_MAX_OCTETS : COPY_FOR_SLOW_MAX_OCTETS)
     this.#socket.write(isCopied ? Buffer.from(octets) : octets)
     this.#isFast = this.#socket.writableLength === 0
-    if (!isCopied && !this.#isFast) gathered = Buffer.allocUnsafeSlow(GATHERED_MAX_OCTETS)
+    if (!isCopied && !this.#isFast) gathered = NO_PLACE
   }
 
   /** The peer has taken what it was owed, or is gone: whoever waits for that looks again. */
@@ -116,6 +118,7 @@ export class ReplyWriter {
     try {
       return await this.#stream(message.prefix, body, retrieval)
     } finally {
+      gatheredOctets = 0 // Of a message that broke off, nothing may reach who comes next.
       body.close()
     }
   }
@@ -159,6 +162,7 @@ export class ReplyWriter {
 
   #makeRoom(octets: number): void {
     if (gatheredOctets + octets > GATHERED_MAX_OCTETS) this.flush()
+    if (gathered === NO_PLACE) gathered = Buffer.allocUnsafeSlow(GATHERED_MAX_OCTETS)
   }
 
   async #untilTaken(): Promise<void> {

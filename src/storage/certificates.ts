@@ -75,6 +75,15 @@ export async function putCertificate(
   return isNew
 }
 
+export async function hasCertificates(db: Database): Promise<boolean> {
+  const found = await db.kysely
+    .selectFrom('certificates')
+    .select('host_name')
+    .limit(1)
+    .executeTakeFirst()
+  return found !== undefined
+}
+
 /** In the order of their names, without the keys. */
 export async function selectCertificates(
   db: Database,

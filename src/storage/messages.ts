@@ -66,7 +66,7 @@ export const UNIQUE_IDS: Statement = {
 export const MESSAGES: Statement = {
   name: 'messages',
   text: `select c.data,
-    case when c.seq > 0 then int4send(c.seq)
+    case when c.seq > 0 then int8send((m.uid::bigint << 32) | c.seq)
       else int8send((m.uid::bigint << 32) | m.octets) || uuid_send(m.body_id) end,
     case when c.seq > 0 then null else m.prefix end,
     case when m.octets - octet_length(m.prefix) > $4::integer then (
@@ -79,6 +79,9 @@ export const MESSAGES: Statement = {
 }
 
 const PACKED_OCTETS = 8
+
+/** Less than any body has, an empty one too. */
+const NO_CONTENT = -1
 
 /**
  * The maildrop's list, in order of uid.
@@ -163,13 +166,21 @@ export async function selectMessages(
   const values = [domainId, userId, encodeNumbers(uids), maxOctets]
   const rows = await db.bulk(MESSAGES, values, memory)
   const messages: MessageRows[] = []
+  const headless = new Set<number>()
   for (const row of rows) {
-    const [data, head, prefix, bodyOctets] = row
-    if (prefix) messages.push(new MessageRows(present(row, 1), prefix, bodyOctets))
-    const seq = prefix || !head ? 0 : decodeInt4(head)
-    if (data) messages.at(-1)?.append(seq, data)
+    const [data, , prefix, bodyOctets] = row
+    const head = present(row, 1)
+    if (prefix) messages.push(new MessageRows(head, prefix, bodyOctets))
+    const message = messages.at(-1)
+    const uid = head.readInt32BE(0)
+    if (message?.uid !== uid) headless.add(uid)
+    else if (data) message.append(prefix ? 0 : head.readInt32BE(4), data)
   }
-  return messages
+  if (headless.size === 0) return messages
+  // A body without its first chunk: what follows is nobody else's, and its message is there.
+  for (const { uid } of messages) headless.delete(uid)
+  const damaged = await selectMessages(db, domainId, userId, [...headless], NO_CONTENT)
+  return [...messages, ...damaged].sort((one, other) => one.uid - other.uid)
 }
 
 class MessageRows implements StoredMessage {

@@ -10,14 +10,16 @@ interface Circumstances {
   demo: Demo | undefined
   /** The database is the one that DATABASE_URL names. */
   isForeign: boolean
+  /** Whoever comes to POP3S is dropped until there is one. */
+  lacksCertificate: boolean
 }
 
 export function describeServing(addresses: ServingAddresses, circumstances: Circumstances): string {
-  const { demo, isForeign } = circumstances
+  const { demo, isForeign, lacksCertificate } = circumstances
   const lines = [
     'Popgres is serving.',
     `  POP3   ${addresses.pop3.join(', ') || '(off)'}`,
-    `  POP3S  ${addresses.pop3s.join(', ') || '(off)'}`,
+    `  POP3S  ${addresses.pop3s.join(', ') || '(off)'}${lacksCertificate ? NO_CERTIFICATE : ''}`,
     `  LMTP   ${addresses.lmtp.join(', ') || '(off)'}`,
     '',
   ]
@@ -27,6 +29,9 @@ export function describeServing(addresses: ServingAddresses, circumstances: Circ
   if (demo !== undefined) lines.push('  npx popgres domain remove example.test --yes   # the demo')
   return [...lines, ...ADMIN_LINES, '', 'Ctrl-C stops everything; the mail stays.', ''].join('\n')
 }
+
+const NO_CERTIFICATE =
+  ' (no certificate yet: POPGRES_TLS_CERT and POPGRES_TLS_KEY, or popgres certificate add)'
 
 const ADMIN_LINES = [
   '  npx popgres domain add example.com',

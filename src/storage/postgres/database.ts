@@ -12,7 +12,7 @@ import { Failure, isFailure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'
 import type { Secret } from '../../base/secret.ts'
 import type { Tables } from '../schema.ts'
-import { RawClient, type RawRow } from './raw-connection.ts'
+import { RawClient, type RawRow, TextClient } from './raw-connection.ts'
 import type { RowMemory } from './row-memory.ts'
 import { sqlStateOf, toFailure } from './sqlstate.ts'
 
@@ -82,7 +82,12 @@ export class Database {
       query_timeout: BULK_QUERY_TIMEOUT_MS,
       lock_timeout: BULK_LOCK_TIMEOUT_MS,
     })
-    this.#textPool = this.#openPool({ ...config, max: kyselyMax, types: { getTypeParser } })
+    this.#textPool = this.#openPool({
+      ...config,
+      Client: TextClient as unknown as new () => ClientBase,
+      max: kyselyMax,
+      types: { getTypeParser },
+    })
     this.kysely = new Kysely({
       dialect: new PostgresDialect({ pool: withFailures(this.#textPool) }),
     })
@@ -146,11 +151,12 @@ export class Database {
     }
   }
 
-  /** @throws {Failure} STORAGE_UNAVAILABLE */
+  /** @throws {Failure} STORAGE_UNAVAILABLE, STORAGE_LOGIN_REFUSED */
   async ping(): Promise<void> {
     try {
       await this.hot(PING, [])
     } catch (error) {
+      if (isFailure(error, 'STORAGE_LOGIN_REFUSED')) throw error
       throw new Failure('STORAGE_UNAVAILABLE', (error as Failure).message, error)
     }
   }

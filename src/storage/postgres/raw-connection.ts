@@ -56,7 +56,7 @@ export class RowSplitter {
   /**
    * @param onRows gets rows that followed each other, and may keep them
    * @param onOther gets whole messages that are no rows, one or several at once, in their order,
-   *   and may not keep them
+   *   and may keep them: pg does, of the salt of an MD5 login
    */
   constructor(onRows: (rows: RawRow[]) => void, onOther: (messages: Buffer) => void) {
     this.#onRows = onRows
@@ -81,7 +81,7 @@ export class RowSplitter {
     for (;;) {
       const end = endOfAlike(piece, at)
       if (end === at) return at
-      if (piece[at] !== KIND_DATA_ROW) this.#onOther(piece.subarray(at, end))
+      if (piece[at] !== KIND_DATA_ROW) this.#onOther(Buffer.from(piece.subarray(at, end)))
       else {
         const rows = this.#allocate(end - at)
         piece.copy(rows, 0, at, end)
@@ -259,6 +259,22 @@ class RowQuery extends Query {
   }
 }
 
+/**
+ * pg leaves the socket open where it has no password to answer with: PostgreSQL would wait for a
+ * minute, our process with it, and whoever creates a database.
+ */
+function hangUpOnError(connection: Connection): void {
+  connection.on('error', () => connection.stream.destroy())
+}
+
+/** An ordinary pg Client. */
+export class TextClient extends Client {
+  constructor(config: ClientConfig) {
+    super(config)
+    hangUpOnError(this.connection)
+  }
+}
+
 /** A pg Client whose rows are arrays of Buffers; named statements only, all in binary format. */
 export class RawClient extends Client {
   declare readonly connection: RawConnection
@@ -278,6 +294,7 @@ export class RawClient extends Client {
     } as unknown as ClientConfig)
     assert('attachListeners' in made, 'pg.Connection has attachListeners: is this pg 8?')
     Object.defineProperty(this, 'connection', { value: own, writable: true, enumerable: true })
+    hangUpOnError(own)
   }
 
   /**

@@ -1,6 +1,7 @@
 /**
  * What a failed statement means for the caller: came nothing of it (STORAGE_UNAVAILABLE,
- * STORAGE_CONFLICT), will it never work (STORAGE_REFUSED), or does nobody know (STORAGE_IN_DOUBT)?
+ * STORAGE_LOGIN_REFUSED, STORAGE_CONFLICT), will it never work (STORAGE_REFUSED), or does nobody
+ * know (STORAGE_IN_DOUBT)?
  * Causes keep SQLSTATE and constraint; never the row's values (pg's `detail`), never the URL.
  */
 import { DatabaseError } from 'pg'
@@ -40,6 +41,15 @@ const UNAVAILABLE = new Set([
 ])
 const UNAVAILABLE_CLASSES = new Set(['53', '58', 'XX']) // resources, I/O, internal
 
+// PostgreSQL is there, but not for this user, password or database name.
+const LOGIN_REFUSALS = new Set([
+  '28000', // invalid_authorization_specification: no such role, or pg_hba.conf has no line for it
+  '28P01', // invalid_password
+  '3D000', // invalid_catalog_name: no such database
+])
+// What pg says where PostgreSQL asks for a password and it has been given none.
+const NO_PASSWORD = /client password must be a/
+
 // pg rejects with these before it writes anything.
 const NOT_SENT = /is not queryable|after calling end on the pool/
 
@@ -75,6 +85,11 @@ function inDoubt(cause: Error): Failure {
 }
 
 function notConnected(cause: Error): Failure {
+  const isRefused = cause instanceof SqlError && LOGIN_REFUSALS.has(cause.sqlState)
+  if (isRefused || NO_PASSWORD.test(cause.message)) {
+    const why = isRefused ? cause.message : 'DATABASE_URL has no password'
+    return new Failure('STORAGE_LOGIN_REFUSED', `the database refused the login: ${why}`, cause)
+  }
   return new Failure('STORAGE_UNAVAILABLE', `the database does not answer: ${cause.message}`, cause)
 }
 

@@ -132,6 +132,26 @@ describe('the database', () => {
       }
     }))
 
+  test.concurrent.each([
+    ['pathname', '/not_there', /database "not_there" does not exist/],
+    ['password', 'hunter2', /password authentication failed/],
+    ['password', '', /DATABASE_URL has no password/],
+  ] as const)(
+    'refuses the login, %s "%s": one line that says what to check',
+    (part, value, why) => {
+      const url = new URL(database.url)
+      url[part] = value
+      return withProgram({ DATABASE_URL: url.toString() }, async (other) => {
+        const { status, stderr } = await other.run(['domain', 'list'])
+        expect(status).toBe(1)
+        expect(stderr).toMatch(/^popgres: the database refused the login: [^\n]*\n$/)
+        expect(stderr).toMatch(why)
+        expect(stderr).toMatch(/: check user, password and database name in DATABASE_URL\n$/)
+        expect(stderr).not.toContain('hunter2')
+      })
+    },
+  )
+
   test.concurrent('none at all: says how to get one', () =>
     withProgram({}, async (other) => {
       const { status, stderr } = await other.run(['domain', 'list'])

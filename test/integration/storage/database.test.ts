@@ -66,15 +66,26 @@ describe('a database that is away', () => {
     await away.close()
   })
 
-  test.each(DOORS)('%s: there is no such database', async (door) => {
+  test.each(
+    DOORS.flatMap(
+      (door) =>
+        [
+          { door, part: 'pathname', value: '/does_not_exist', why: /does_not_exist/ },
+          { door, part: 'username', value: 'nobody_there', why: /nobody_there/ },
+          { door, part: 'password', value: PASSWORD, why: /password authentication failed/ },
+          { door, part: 'password', value: '', why: /: DATABASE_URL has no password$/ },
+        ] as const,
+    ),
+  )('$door: it refuses the login: $part "$value"', async ({ door, part, value, why }) => {
     const url = new URL(database.url)
-    url.pathname = '/does_not_exist'
-    const away = open(url.toString())
-    expect(await failureOf(doors(away)[door])).toMatchObject({
-      code: 'STORAGE_UNAVAILABLE',
-      message: expect.stringContaining('does_not_exist'),
+    url[part] = value
+    const closed = open(url.toString())
+    expect(await failureOf(doors(closed)[door])).toMatchObject({
+      code: 'STORAGE_LOGIN_REFUSED',
+      message: expect.stringMatching(why),
+      isRetryable: true,
     })
-    await away.close()
+    await closed.close()
   })
 
   test.each(DOORS)('%s: the peer hangs up', async (door) => {

@@ -35,14 +35,14 @@ const shown = (fields: readonly (Buffer | null)[]): string =>
 
 /**
  * What comes out, as text: rows field by field, other messages octet by octet. Every piece is read
- * into the same buffer, and rows are looked at when all have been: what was not copied has changed.
+ * into the same buffer, and they are looked at when all have been: what was not copied has changed.
  */
 function split(pieces: readonly Buffer[]): string[] {
-  const out: (readonly (Buffer | null)[] | string)[] = []
-  let others = ''
+  const out: (readonly (Buffer | null)[] | { others: Buffer[] })[] = []
+  let others: Buffer[] = []
   const flush = (): void => {
-    if (others !== '') out.push(`other ${others}`)
-    others = ''
+    if (others.length > 0) out.push({ others })
+    others = []
   }
   const splitter = new RowSplitter(
     (rows) => {
@@ -50,7 +50,7 @@ function split(pieces: readonly Buffer[]): string[] {
       out.push(...rows)
     },
     (messages) => {
-      others += messages.toString('hex')
+      others.push(messages)
     },
   )
   const reused = Buffer.alloc(pieces.reduce((most, { length }) => Math.max(most, length), 0))
@@ -60,7 +60,9 @@ function split(pieces: readonly Buffer[]): string[] {
     reused.fill('#')
   }
   flush()
-  return out.map((one) => (typeof one === 'string' ? one : shown(one)))
+  return out.map((one) =>
+    'others' in one ? `other ${Buffer.concat(one.others).toString('hex')}` : shown(one),
+  )
 }
 
 describe('the splitter', () => {

@@ -1,5 +1,14 @@
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { medianRows, type Results, type Row } from '../../../bench/report/results.ts'
+import {
+  describeCommit,
+  medianRows,
+  type Results,
+  type Row,
+} from '../../../bench/report/results.ts'
 import { formatResults, formatRows, formatTable } from '../../../bench/report/table.ts'
 import { judge, type Verdict } from '../../../bench/report/targets.ts'
 
@@ -97,17 +106,60 @@ test('a table has a column only where a row fills it, numbers to the right, bars
   expect(formatTable(['x'], [], [true])).toBe('| x |\n|---:|\n')
 })
 
-test('a page tells machine, date, rounds, targets and measurements', () => {
-  const machine = { cpu: 'Z80', cores: 1, memoryGib: 64, node: 'v20' }
-  const results: Results = {
-    machine,
-    date: '2026-11-23T00:00:00Z',
-    rounds: 3,
-    rows: [row('poll', 'popgres', 50), row('poll', 'canned', 100)],
-  }
+const machine = { cpu: 'Z80', cores: 1, memoryGib: 64, node: 'v20' }
+const results: Results = {
+  machine,
+  commit: '1a2b3c4 + changes',
+  date: '2026-11-23T00:00:00Z',
+  rounds: 3,
+  isPartial: false,
+  rows: [row('poll', 'popgres', 50), row('poll', 'canned', 100)],
+}
+
+test('a page tells machine, commit, date, rounds, targets and measurements', () => {
   const page = formatResults('Side by side', results, 'x.svg')
-  expect(page).toContain('2026-11-23T00:00:00Z, 1 × Z80, 64 GiB, Node v20. Medians of 3 rounds')
+  expect(page).toMatch(/^# Bench: Side by side\n/)
+  expect(page).toContain(
+    '2026-11-23T00:00:00Z, commit 1a2b3c4 + changes, 1 × Z80, 64 GiB, Node v20',
+  )
+  expect(page).toContain('Medians of 3 rounds')
   expect(page).toContain('| warm poll: rate / canned replies | ≥ 0.4 | 0.5 | yes |')
+  expect(page).toContain('idle of popgres was not measured')
   expect(page).toContain('| poll | canned | 100 | polls |')
   expect(page).toContain('](x.svg)')
+})
+
+test('a page of a partial run shows only the targets that it measured', () => {
+  const page = formatResults('Some', { ...results, isPartial: true })
+  expect(page).toContain('| warm poll: rate / canned replies | ≥ 0.4 | 0.5 | yes |')
+  expect(page).not.toContain('was not measured')
+  const [, ...others] = results.rows
+  const without = formatResults('Some', { ...results, isPartial: true, rows: others })
+  expect(without).not.toContain('## Targets')
+  expect(without).toContain('## Measurements')
+})
+
+test('figures are told in words', () => {
+  const figures = { quitMs: 2.14, statementsPerMessage: 0.0301 }
+  const table = formatRows([row('retr', 'x', 1, { figures, statementsPerSession: 102, note: 'n' })])
+  expect(table).toContain('| statements a session | further |')
+  expect(table).toContain('| 102 | QUIT 2.14 ms, statements a message: 0.0301, n |')
+})
+
+test('a commit is named with whether the tree has changes, and is unknown without git', () => {
+  const place = mkdtempSync(join(tmpdir(), 'popgres-commit-'))
+  const git = (...words: string[]) => execFileSync('git', words, { cwd: place, stdio: 'ignore' })
+  try {
+    expect(describeCommit(place)).toBe('unknown')
+    git('init')
+    const author = ['-c', 'user.name=x', '-c', 'user.email=x@example.org', '-c', 'commit.gpgsign=0']
+    git(...author, 'commit', '--allow-empty', '-m', 'x')
+    mkdirSync(join(place, 'bench', 'results'), { recursive: true })
+    writeFileSync(join(place, 'bench', 'results', 'page.md'), '')
+    expect(describeCommit(join(place, 'bench'))).toMatch(/^[0-9a-f]{4,}$/)
+    writeFileSync(join(place, 'new'), '')
+    expect(describeCommit(join(place, 'bench'))).toMatch(/^[0-9a-f]{4,} \+ changes$/)
+  } finally {
+    rmSync(place, { recursive: true })
+  }
 })
