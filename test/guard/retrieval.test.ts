@@ -45,8 +45,17 @@ function letters(octets: number): Buffer {
   return Buffer.from(text.replace(/.{2}(.{62})/g, '$1\r\n'), 'latin1').fill('\r\n', octets - 2)
 }
 
-/** @returns without what login and QUIT cost */
+/**
+ * Again, once, if the keeper's beat (one in five seconds) came between: it is no RETR's.
+ * @returns without what login and QUIT cost
+ */
 async function retrieveAll(fetch: (client: Pop3Client) => Promise<void>): Promise<Traffic> {
+  const traffic = await retrieveOnce(fetch)
+  const hasBeat = traffic.statements.some((name) => /^nodes?-/.test(name))
+  return hasBeat ? retrieveOnce(fetch) : traffic
+}
+
+async function retrieveOnce(fetch: (client: Pop3Client) => Promise<void>): Promise<Traffic> {
   writes = new SocketWrites(node.address)
   const client = await Pop3Client.login(node.address, 'small@example.test', PASSWORD)
   writes.writes = 0
@@ -63,6 +72,8 @@ test('one at a time', async () => {
   let heldMax = 0
   let sent = 0
   const traffic = await retrieveAll(async (client) => {
+    heldMax = 0
+    sent = 0
     for (let i = 1; i <= MESSAGES; i++) {
       sent += (await client.askMulti(`RETR ${i}`)).raw.length
       heldMax = Math.max(heldMax, meter.traffic.octetsFrom - sent)
