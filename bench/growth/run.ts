@@ -11,8 +11,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { chooseNamed, namesIn, UnknownName } from '../chosen.ts'
 import { plotLines } from '../report/plot.ts'
-import { describeMachine, machineInWords } from '../report/results.ts'
+import { describeCommit, describeMachine, machineInWords } from '../report/results.ts'
 import { fileBase, writeFiles } from '../report/write.ts'
 import { startPopgres } from '../servers/popgres.ts'
 import { Mail } from './mail.ts'
@@ -43,22 +44,29 @@ const SMALL: Sizes = {
   cycles: 1_000,
 }
 
-const STUDIES = {
-  sessions: growSessions,
-  maildrop: growMaildrop,
-  users: growUsers,
-  'dead-rows': growDeadRows,
-  database: growDatabase,
+const STUDIES = [
+  { name: 'sessions', grow: growSessions },
+  { name: 'maildrop', grow: growMaildrop },
+  { name: 'users', grow: growUsers },
+  { name: 'dead-rows', grow: growDeadRows },
+  { name: 'database', grow: growDatabase },
+]
+
+function chooseStudies(): typeof STUDIES {
+  try {
+    return chooseNamed('BENCH_STUDIES', STUDIES)
+  } catch (error) {
+    if (!(error instanceof UnknownName)) throw error
+    console.error(error.message)
+    process.exit(1)
+  }
 }
 
 const isSmall = process.env.BENCH_GROWTH === 'small'
-const chosen = (process.env.BENCH_STUDIES ?? Object.keys(STUDIES).join(',')).split(',')
-const unknown = chosen.find((name) => !(name in STUDIES))
-if (unknown !== undefined)
-  throw new Error(`${unknown} is none of ${Object.keys(STUDIES).join(', ')}`)
-
+const chosen = chooseStudies()
 const date = new Date().toISOString()
 const machine = describeMachine()
+const commit = describeCommit()
 const place = mkdtempSync(join(tmpdir(), 'popgres-growth-'))
 const seed = { users: 1, messagesEach: 1, messageOctets: 1_024, special: [] }
 const server = await startPopgres(place, seed, 1)
@@ -66,8 +74,7 @@ const studies: Study[] = []
 try {
   const stage = await Stage.open(server)
   const mail = await Mail.open(server.databaseUrl)
-  for (const [name, grow] of Object.entries(STUDIES)) {
-    if (!chosen.includes(name)) continue
+  for (const { name, grow } of chosen) {
     const startedAt = performance.now()
     const study = await grow(stage, mail, isSmall ? SMALL : FULL)
     studies.push(study)
@@ -81,13 +88,15 @@ try {
   rmSync(place, { recursive: true, force: true, maxRetries: 3 })
 }
 
-const base = fileBase(isSmall ? 'growth-small' : 'growth', date)
+// A run of some studies has a page of its own.
+const kind = ['growth', ...(isSmall ? ['small'] : []), ...namesIn('BENCH_STUDIES')].join('-')
+const base = fileBase(kind, date)
 writeFiles(RESULTS, base, {
-  json: `${JSON.stringify({ machine, date, studies }, null, 2)}\n`,
+  json: `${JSON.stringify({ machine, commit, date, studies }, null, 2)}\n`,
   svg: plotLines(studies.map(plotOf)),
   md: `# Cost as the work grows
 
-${date}, ${machineInWords(machine)}. One operation at a time; ms is a median, CPU is user and system
+${date}, commit ${commit}, ${machineInWords(machine)}. One operation at a time; ms is a median, CPU is user and system
 time of the whole process tree, of one operation.
 
 ![CPU of an operation as the work grows](${base}.svg)
