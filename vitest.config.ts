@@ -19,7 +19,7 @@ export default defineConfig({
         test: {
           name: 'main',
           include: [
-            'test/{unit,dialogs,conformance,fuzz,integration,cluster,plans,guard,tidy}/**/*.test.ts',
+            'test/{unit,dialogs,conformance,fuzz,integration,cluster,plans,guard,tidy,torture}/**/*.test.ts',
           ],
           globalSetup: postgres,
         },
@@ -34,7 +34,16 @@ export default defineConfig({
         },
       },
       { extends: true, test: { name: 'bench', include: ['bench/login-flood.ts'] } },
+      {
+        extends: true,
+        test: {
+          name: 'torture',
+          include: ['test/torture/torture.ts'],
+          disableConsoleIntercept: true,
+        },
+      },
       { extends: true, test: { name: 'tidy', include: ['test/tidy/**/*.test.ts'] } },
+      { extends: true, test: { name: 'compose', include: ['test/compose/**/*.test.ts'] } },
     ],
   },
 })

@@ -210,7 +210,12 @@ test('a flood of wrong passwords for one domain', { timeout: 900_000 }, async ()
   const place = mkdtempSync(join(tmpdir(), 'popgres-bench-'))
   const env = { POPGRES_DATA_DIR: join(place, 'data'), POPGRES_LOG_LEVEL: 'warn' }
   const node = new NodeProcess({
-    env: { ...env, POPGRES_POP3S_LISTEN: '', POPGRES_WORKERS: String(WORKERS) },
+    env: {
+      ...env,
+      POPGRES_POP3S_LISTEN: '',
+      POPGRES_HTTP_LISTEN: '',
+      POPGRES_WORKERS: String(WORKERS),
+    },
   })
   const administer = (...args: string[]): void => {
     const options = { cwd: place, env: { PATH: process.env.PATH, ...env } }

@@ -171,6 +171,7 @@ async function startNode(
       POPGRES_POP3_LISTEN: '127.0.0.1:0',
       POPGRES_POP3S_LISTEN: '127.0.0.1:0',
       POPGRES_LMTP_LISTEN: '127.0.0.1:0',
+      POPGRES_HTTP_LISTEN: '',
       POPGRES_TLS_CERT: certificate.certFile,
       POPGRES_TLS_KEY: certificate.keyFile,
       POPGRES_CONNECTIONS_PER_NETWORK: '100000',

@@ -15,6 +15,8 @@ export type Log = Logger
 /** LIMIT: a pipe takes over so much at once (PIPE_BUF): lines of two workers do not mix. */
 const TOGETHER_MAX_OCTETS = 4_096
 const TOGETHER_MS = 100
+/** LIMIT: lines that a full disk does not take. */
+const UNWRITTEN_MAX_OCTETS = 1_048_576
 /** How a line begins that may wait for others. */
 const MAY_WAIT = /^\{"level":"(info|debug|trace)"/
 
@@ -80,7 +82,14 @@ function timestamp(): string {
   return timeText
 }
 
-const standardOutput = (): DestinationStream => pino.destination({ dest: 1, sync: true })
+/**
+ * A log that cannot be written (its terminal was closed, its disk is full) must not end the node:
+ * lines wait, up to a limit, and those beyond it are lost.
+ */
+function standardOutput(): DestinationStream {
+  const out = pino.destination({ dest: 1, sync: true, maxLength: UNWRITTEN_MAX_OCTETS })
+  return out.on('error', () => {})
+}
 
 /**
  * A failure of the world in a few words: a stack would only hide what the operator has to do.

@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs'
 import { availableParallelism, hostname } from 'node:os'
 import { z } from 'zod'
+import { parseDatabaseUrl } from './database-url.ts'
 import { Failure } from './failure.ts'
 import { Keyring } from './keyring.ts'
 import { listenAddresses, networks } from './network.ts'
@@ -30,10 +31,13 @@ const wholeNumber = (min: number, max: number) =>
     .transform(Number)
     .pipe(z.number().min(min, `must be at least ${min}`).max(max, `must be at most ${max}`))
 
-const databaseUrl = z
-  .string()
-  .refine((text) => text === '' || isDatabaseUrl(text), 'must be a postgres:// URL')
-  .transform((text) => (text === '' ? undefined : new Secret(text)))
+const databaseUrl = z.string().transform((text, context) => {
+  if (text === '') return undefined
+  const parsed = parseDatabaseUrl(text)
+  if (!('wrong' in parsed)) return new Secret(text)
+  context.addIssue(parsed.wrong)
+  return z.NEVER
+})
 
 const secretKeys = z.string().transform((text, context): Keyring | undefined => {
   if (text === '') return undefined
@@ -54,6 +58,9 @@ const saslMechanisms = z.string().transform((text, context) => {
   context.addIssue(`must be auto, or of ${SASL_NAMES.join(', ')}`)
   return z.NEVER
 })
+
+/** Undefined: the operator has not said. */
+const drainSeconds = z.union([z.literal('auto').transform(() => undefined), wholeNumber(0, 86_400)])
 
 /** @returns undefined if `text` is anything but keys of 64 hexadecimal digits, separated */
 export function parseKeyring(text: string): Keyring | undefined {
@@ -93,7 +100,9 @@ export const SETTINGS = {
     schema: databaseUrl,
     default: '',
     unit: 'postgres:// URL',
-    meaning: 'the PostgreSQL (15 to 18) that holds the mail; empty: an embedded one is started',
+    meaning:
+      'the PostgreSQL (15 to 18) that holds the mail; of several hosts (…@a:5432,b:5432/…) the ' +
+      'one that can be written to is used; empty: an embedded one is started',
     isSecret: true,
   }),
   POPGRES_DATA_DIR: setting({
@@ -194,6 +203,13 @@ export const SETTINGS = {
     unit: 'CIDR, …',
     meaning: 'who may deliver by LMTP over TCP; a Unix socket is guarded by its directory',
   }),
+  POPGRES_HTTP_LISTEN: setting({
+    schema: listenAddresses,
+    default: '127.0.0.1:8080',
+    unit: 'host:port or unix:/path, …',
+    meaning:
+      'addresses for /livez, /readyz and /metrics over HTTP, open to who reaches them; empty: off',
+  }),
   POPGRES_HOSTNAME: setting({
     schema: hostName,
     default: () => hostname(),
@@ -239,6 +255,22 @@ export const SETTINGS = {
     unit: 'seconds',
     meaning: 'silence after which a POP3 connection is closed; RFC 1939 §3 wants 600 or more',
   }),
+  POPGRES_DRAIN: setting({
+    schema: drainSeconds,
+    default: 'auto',
+    unit: 'seconds | auto',
+    meaning:
+      'how long open sessions may go on by themselves when their worker is replaced (SIGHUP) or ' +
+      'the node stopped (SIGTERM), before they are told; auto: 60 when replaced, 0 when stopped',
+  }),
+  POPGRES_DRAIN_DELAY: setting({
+    schema: wholeNumber(0, 3_600),
+    default: '0',
+    unit: 'seconds',
+    meaning:
+      'after SIGTERM the node says for so long that it is not ready before it accepts no more, ' +
+      'so that load balancers leave',
+  }),
   POPGRES_MESSAGE_MAX_OCTETS: setting({
     schema: wholeNumber(1_024, 1_073_741_824),
     default: '52428800',
@@ -255,13 +287,12 @@ export const SETTINGS = {
 
 export type SettingName = keyof typeof SETTINGS
 
+export const SECRET_NAMES = (Object.keys(SETTINGS) as SettingName[]).filter(
+  (name) => (SETTINGS[name] as Setting<unknown>).isSecret === true,
+)
+
 export type Settings = {
   readonly [Name in SettingName]: z.output<(typeof SETTINGS)[Name]['schema']>
-}
-
-/** As pg reads it: `postgres://user@/name?host=/run/postgresql` has no host, and goes. */
-function isDatabaseUrl(text: string): boolean {
-  return /^postgres(ql)?:\/\//i.test(text) && URL.canParse(text.replace('@/', '@localhost/'))
 }
 
 /** Text of one setting: the variable, its _FILE for a secret, or the default. */
@@ -285,6 +316,25 @@ function isKnownName(name: string): boolean {
   if (!Object.hasOwn(SETTINGS, base)) return false
   const row: Setting<unknown> = SETTINGS[base as SettingName]
   return name === base || row.isSecret === true
+}
+
+/**
+ * The text of every setting, secrets too: to find out what has changed, never to be shown.
+ * @throws {Failure} SETTINGS_INVALID
+ */
+export function settingTexts(env: NodeJS.ProcessEnv): Record<SettingName, string> {
+  const names = Object.keys(SETTINGS) as SettingName[]
+  return Object.fromEntries(names.map((name) => [name, textOf(name, env)])) as Record<
+    SettingName,
+    string
+  >
+}
+
+/** As `settingTexts`, without the secrets. */
+export function openTexts(env: NodeJS.ProcessEnv): Record<string, string> {
+  const texts: Partial<Record<SettingName, string>> = settingTexts(env)
+  for (const name of SECRET_NAMES) delete texts[name]
+  return texts
 }
 
 /**

@@ -15,6 +15,8 @@ import { findEmbedded } from './embedded-postgres.ts'
 
 export interface CommandContext {
   readonly env: NodeJS.ProcessEnv
+  /** As it is later, for a server, which reads it anew. */
+  readonly readEnv?: () => NodeJS.ProcessEnv
   /** 0 done, 1 failed, 2 wrong usage. */
   status: number
 }

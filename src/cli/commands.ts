@@ -5,7 +5,6 @@
  */
 import { Command, CommanderError } from 'commander'
 import { Failure } from '../base/failure.ts'
-import { parseSettings } from '../base/settings.ts'
 import { defineCertificateCommands } from './admin/certificate-commands.ts'
 import { defineCredentialCommands } from './admin/credential-commands.ts'
 import { defineDomainCommands } from './admin/domain-commands.ts'
@@ -13,6 +12,7 @@ import { defineMaintenanceCommands } from './admin/maintenance-commands.ts'
 import { defineMessageCommands } from './admin/message-commands.ts'
 import { defineOauthCommands } from './admin/oauth-commands.ts'
 import { definePolicyCommands } from './admin/policy-commands.ts'
+import { defineRestoreCommand } from './admin/restore-command.ts'
 import { defineSecretCommands } from './admin/secret-commands.ts'
 import { defineSessionCommands } from './admin/session-commands.ts'
 import { defineThrottleCommands } from './admin/throttle-commands.ts'
@@ -20,13 +20,19 @@ import { defineUserCommands } from './admin/user-commands.ts'
 import { type CommandContext, readVersion } from './command-context.ts'
 import { defineImportCommand } from './import.ts'
 import { harmlessLine } from './output.ts'
+import { defineHealthCommand } from './serve/health-command.ts'
 
 /**
  * @param args without node and the script
+ * @param readEnv `env` as it is later: .env may have changed
  * @returns the exit status
  */
-export async function runCommand(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const context: CommandContext = { env, status: 0 }
+export async function runCommand(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  readEnv = () => env,
+): Promise<number> {
+  const context: CommandContext = { env, readEnv, status: 0 }
   try {
     await defineCommands(context).parseAsync([...args], { from: 'user' })
     return context.status
@@ -72,6 +78,8 @@ export function defineCommands(context: CommandContext): Command {
   defineSessionCommands(program, context)
   defineMessageCommands(program, context)
   defineImportCommand(program, context)
+  defineRestoreCommand(program, context)
+  defineHealthCommand(program, context)
   defineCertificateCommands(program, context)
   defineOauthCommands(program, context)
   defineSecretCommands(program, context)
@@ -114,18 +122,15 @@ function defineServeCommand(program: Command, context: CommandContext): void {
       'after',
       `
 Without DATABASE_URL an embedded PostgreSQL is started and migrated. With it, run
-"popgres migrate" first. Ctrl-C or SIGTERM ends open sessions in order, then the node.
+"popgres migrate" first. Ctrl-C or SIGTERM ends open sessions in order, then the node; SIGHUP
+reads the settings anew and replaces the workers one by one, while new clients are served.
 See "popgres settings" for what can be set.
 `,
     )
     .action(async () => {
       // Loaded here: administration needs none of the server, and starts faster without it.
-      const [{ serve }, { openLog }] = await Promise.all([
-        import('./serve.ts'),
-        import('../base/log.ts'),
-      ])
-      const settings = parseSettings(context.env)
-      context.status = await serve(settings, openLog(settings.POPGRES_LOG_LEVEL))
+      const { serve } = await import('./serve.ts')
+      context.status = await serve(context.env, context.readEnv ?? (() => context.env))
     })
 }
 

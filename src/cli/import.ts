@@ -1,9 +1,9 @@
 /**
  * `popgres import`: old mail out of files into one maildrop. The formats are in formats/, the
- * delivery and its ledger in admin/operations/import-messages.ts.
+ * delivery and its ledger in admin/transfer/import-messages.ts.
  */
 import { type Command, Option } from 'commander'
-import { importMessages } from '../admin/operations/import-messages.ts'
+import { importMessages } from '../admin/transfer/import-messages.ts'
 import { type CommandContext, withDatabase } from './command-context.ts'
 import { measureSources, readSources, type SourceFormat } from './formats/sources.ts'
 import { formatCount, formatJson, harmlessLine } from './output.ts'

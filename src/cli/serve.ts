@@ -7,27 +7,29 @@
  * error as text.
  */
 import { setTimeout as delay } from 'node:timers/promises'
+import { parseDatabaseUrl } from '../base/database-url.ts'
 import { Failure } from '../base/failure.ts'
 import type { Keyring } from '../base/keyring.ts'
-import { GatheredOutput, type Log, openLog } from '../base/log.ts'
+import { type Log, openLog } from '../base/log.ts'
 import type { Secret } from '../base/secret.ts'
-import type { Settings } from '../base/settings.ts'
-import { catchStopSignals, type StopSignals } from '../cluster/stop-signals.ts'
-import { Supervisor } from '../cluster/supervisor.ts'
+import { parseSettings, type SettingName, type Settings } from '../base/settings.ts'
+import { catchStopSignals } from '../cluster/stop-signals.ts'
 import { isWorkerProcess, runWorker } from '../cluster/worker.ts'
-import type { TlsFiles } from '../cluster/worker-messages.ts'
 import { checkSchema, migrate } from '../storage/migrator.ts'
 import { type Database, openDatabase } from '../storage/postgres/database.ts'
+import { warnOfLostSettings } from '../storage/postgres/lost-settings.ts'
 import { openServingRole } from '../storage/serving-role.ts'
 import { readVersion } from './command-context.ts'
-import { type Embedded, startEmbedded } from './embedded-postgres.ts'
+import { type Embedded, findEmbedded, startEmbedded } from './embedded-postgres.ts'
 import { keepSelfSigned } from './quickstart/self-signed.ts'
 import { describeServing } from './quickstart/serving-hints.ts'
 import { type Demo, makeDemo } from './quickstart.ts'
-import { checkTlsFiles, warnWithoutCertificate } from './tls-files.ts'
+import type { Prepared } from './serve/reload.ts'
+import { type Parts, superviseUntilStopped } from './serve/supervise.ts'
+import { checkTlsFiles, warnWithoutCertificate } from './serve/tls-files.ts'
 
-/** Sessions get this long to finish what they are in; PostgreSQL needs some of the 10 s as well. */
-const DRAIN_MS = 3_500
+/** Their product is what the embedded PostgreSQL was started for. */
+const WHAT_CONNECTS: readonly SettingName[] = ['POPGRES_WORKERS', 'POPGRES_DATABASE_CONNECTIONS']
 const WAIT_MS = 5_000
 const SUPERVISOR_CONNECTIONS = 2
 /** Besides the workers' own: supervisor, administration, a psql or two. */
@@ -35,12 +37,18 @@ const SPARE_CONNECTIONS = 30
 
 /**
  * Runs until a signal ends it.
+ * @param env from which the settings come
+ * @param readEnv the same as it is later, when it is to be read anew
  * @returns the exit status
  * @throws {Failure} with a line for the operator, if the node cannot serve
  */
-export async function serve(settings: Settings, log: Log): Promise<number> {
-  if (isWorkerProcess())
-    return runWorker(settings, openLog(settings.POPGRES_LOG_LEVEL, {}, new GatheredOutput()))
+export async function serve(
+  env: NodeJS.ProcessEnv,
+  readEnv: () => NodeJS.ProcessEnv,
+): Promise<number> {
+  if (isWorkerProcess()) return runWorker()
+  const settings = parseSettings(env)
+  const log = openLog(settings.POPGRES_LOG_LEVEL)
   const signals = catchStopSignals(log)
   let hasFailed = false
   process.on('uncaughtException', (error) => {
@@ -50,33 +58,26 @@ export async function serve(settings: Settings, log: Log): Promise<number> {
   })
   log.info({ version: readVersion() }, 'starting')
   const tlsFiles = await checkTlsFiles(settings)
-  if (settings.DATABASE_URL !== undefined) {
-    await serveForeign({ settings, log, signals, tlsFiles, databaseUrl: settings.DATABASE_URL })
-  } else {
-    await serveEmbedded({ settings, log, signals, tlsFiles })
-  }
+  const parts = { settings, env, readEnv, log, signals, tlsFiles }
+  if (settings.DATABASE_URL !== undefined) await serveForeign(parts, settings.DATABASE_URL)
+  else await serveEmbedded(parts)
   log.info('ended')
   return hasFailed ? 1 : 0
 }
 
-interface Parts {
-  settings: Settings
-  log: Log
-  signals: StopSignals
-  /** As set; undefined: nothing is. */
-  tlsFiles: TlsFiles | undefined
+/** So many the embedded PostgreSQL must take: of the workers, and of one more at a reload. */
+function connectionsOf(settings: Settings): number {
+  // A worker has its pool, its pipelined connections and one for ordinary queries.
+  const perWorker = settings.POPGRES_DATABASE_CONNECTIONS + 3
+  return (settings.POPGRES_WORKERS + 1) * perWorker + SPARE_CONNECTIONS
 }
 
-async function serveEmbedded({ settings, log, signals, tlsFiles }: Parts): Promise<void> {
-  // A worker has its pool, its pipelined connection and two for ordinary queries.
-  const perWorker = settings.POPGRES_DATABASE_CONNECTIONS + 3
+async function serveEmbedded(parts: Parts): Promise<void> {
+  const { settings, log, signals } = parts
+  const connectionsMax = connectionsOf(settings)
   let embedded: Embedded
   try {
-    embedded = await startEmbedded({
-      dataDir: settings.POPGRES_DATA_DIR,
-      log,
-      connectionsMax: settings.POPGRES_WORKERS * perWorker + SPARE_CONNECTIONS,
-    })
+    embedded = await startEmbedded({ dataDir: settings.POPGRES_DATA_DIR, log, connectionsMax })
   } catch (error) {
     // Ctrl-C reached initdb as well.
     if (signals.requested.aborted) return
@@ -84,87 +85,115 @@ async function serveEmbedded({ settings, log, signals, tlsFiles }: Parts): Promi
   }
   const owner = openSupervisorDatabase(embedded.url, log)
   let db: Database | undefined
-  let selfSigned: Awaited<ReturnType<typeof keepSelfSigned>> | undefined
+  const selfSigned = new SelfSigned(log)
   try {
     await migrate(owner, log)
-    const keyring = settings.POPGRES_SECRET_KEY ?? embedded.keyring
     let demo: Demo | undefined
     if (embedded.isFirstStart && !signals.requested.aborted) {
-      demo = await makeDemo(owner, keyring)
+      demo = await makeDemo(owner, settings.POPGRES_SECRET_KEY ?? embedded.keyring)
       embedded.confirmFirstStart()
     }
     const databaseUrl = await openServingRole(owner, embedded.url)
     await owner.close()
     db = openSupervisorDatabase(databaseUrl, log)
-    if (tlsFiles === undefined)
-      selfSigned = await keepSelfSigned(settings.POPGRES_DATA_DIR, settings.POPGRES_HOSTNAME, log)
-    await superviseUntilStopped({
-      settings,
+    const prepared: Prepared = {
       db,
-      log,
-      signals,
       databaseUrl,
-      keyring,
-      tlsFiles: tlsFiles ?? selfSigned?.files,
+      keyring: settings.POPGRES_SECRET_KEY ?? embedded.keyring,
+      tlsFiles: parts.tlsFiles ?? (await selfSigned.keep(settings)),
+      workers: settings.POPGRES_WORKERS,
+    }
+    await superviseUntilStopped({
+      ...parts,
+      prepared,
+      prepare: async (next) => ({
+        ...prepared,
+        keyring: next.POPGRES_SECRET_KEY ?? (await findKeyring(next)) ?? embedded.keyring,
+        tlsFiles: (await checkTlsFiles(next)) ?? (await selfSigned.keep(next)),
+        workers: next.POPGRES_WORKERS,
+      }),
+      keptUntilRestart: (next) => [
+        ...(next.DATABASE_URL === undefined ? [] : ['DATABASE_URL' as const]),
+        ...(connectionsOf(next) > connectionsMax ? WHAT_CONNECTS : []),
+      ],
       onServing: (addresses) =>
         printHints(describeServing(addresses, { demo, isForeign: false, lacksCertificate: false })),
     })
   } finally {
-    selfSigned?.stop()
+    selfSigned.stop()
     // Whatever becomes of the connections: PostgreSQL must not be left behind.
     await Promise.allSettled([owner.close(), db?.close()])
     await embedded.stop()
   }
 }
 
-async function serveForeign(parts: Parts & { databaseUrl: Secret }): Promise<void> {
-  const { settings, log, databaseUrl } = parts
+/** The key file of the data directory, as it is now. */
+async function findKeyring({ POPGRES_DATA_DIR: dataDir }: Settings): Promise<Keyring | undefined> {
+  return (await findEmbedded({ dataDir }))?.keyring
+}
+
+async function serveForeign(parts: Parts, databaseUrl: Secret): Promise<void> {
+  const { settings, log, tlsFiles } = parts
   const db = openSupervisorDatabase(databaseUrl, log)
   try {
     // Asked once before anything listens: a schema that does not fit is told at once.
     const absence = await findAbsence(db)
-    const warn = () => warnWithoutCertificate(settings, db, log)
-    const lacksCertificate = absence === undefined && (await warn())
+    const warn = async (db: Database) => {
+      await warnOfLostSettings(db, log)
+      return warnWithoutCertificate(settings, db, log)
+    }
+    const lacksCertificate = absence === undefined && (await warn(db))
     const circumstances = { demo: undefined, isForeign: true, lacksCertificate }
+    const { POPGRES_SECRET_KEY: keyring, POPGRES_WORKERS: workers } = settings
     await superviseUntilStopped({
       ...parts,
-      db,
-      keyring: settings.POPGRES_SECRET_KEY,
+      prepared: { db, databaseUrl, keyring, tlsFiles, workers },
+      prepare: (next, current) => prepareForeign(next, current, log),
+      keptUntilRestart: (next) => (next.DATABASE_URL === undefined ? ['DATABASE_URL'] : []),
       onServing: (addresses) => printHints(describeServing(addresses, circumstances)),
-      until: absence && waitForSchema(absence, db, parts).then((isThere) => isThere && warn()),
+      until: absence && ((current) => waitForSchema(absence, current, parts, warn)),
     })
   } finally {
     await db.close()
   }
 }
 
-interface Supervision extends Parts {
-  db: Database
-  databaseUrl: Secret
-  keyring: Keyring | undefined
-  onServing: (addresses: Awaited<ReturnType<Supervisor['start']>>) => void
-  /** Ends the node if it fails. */
-  until?: Promise<unknown> | undefined
+/** The node could serve by these. @throws {Failure} with a line for the operator, if not */
+async function prepareForeign(settings: Settings, current: Prepared, log: Log): Promise<Prepared> {
+  const { POPGRES_SECRET_KEY: keyring, POPGRES_WORKERS: workers } = settings
+  const databaseUrl = settings.DATABASE_URL ?? current.databaseUrl
+  const tlsFiles = await checkTlsFiles(settings)
+  if (databaseUrl.reveal().equals(current.databaseUrl.reveal()))
+    return { ...current, keyring, tlsFiles, workers }
+  const db = openSupervisorDatabase(databaseUrl, log)
+  try {
+    await checkSchema(db, readVersion())
+  } catch (error) {
+    await db.close()
+    const why = error instanceof Error ? error.message : String(error)
+    throw new Failure('SETTINGS_INVALID', `DATABASE_URL: ${why}`, error)
+  }
+  return { db, databaseUrl, keyring, tlsFiles, workers }
 }
 
-async function superviseUntilStopped(options: Supervision): Promise<void> {
-  const { settings, signals } = options
-  const supervisor = new Supervisor({
-    ...options,
-    version: readVersion(),
-    workers: settings.POPGRES_WORKERS,
-    workerArgs: ['serve'],
-  })
-  signals.hurried.addEventListener('abort', () => void supervisor.stop(0))
-  try {
-    if (signals.requested.aborted) return
-    const ends = [untilAborted(signals.requested)]
-    if (options.until !== undefined) ends.push(orNever(options.until))
-    await Promise.race([supervisor.start().then(options.onServing), ...ends])
-    await Promise.race(ends)
-  } finally {
-    signals.request() // also for `until`, which else would go on waiting
-    await supervisor.stop(signals.hurried.aborted ? 0 : DRAIN_MS)
+/** The certificate of the node's own making, kept while it is in use. */
+class SelfSigned {
+  readonly #log: Log
+  #kept: Awaited<ReturnType<typeof keepSelfSigned>> | undefined
+
+  constructor(log: Log) {
+    this.#log = log
+  }
+
+  async keep({ POPGRES_DATA_DIR: dataDir, POPGRES_HOSTNAME: hostname }: Settings) {
+    const kept = await keepSelfSigned(dataDir, hostname, this.#log)
+    this.stop()
+    this.#kept = kept
+    return kept.files
+  }
+
+  stop(): void {
+    this.#kept?.stop()
   }
 }
 
@@ -189,48 +218,36 @@ async function findAbsence(db: Database): Promise<Failure | undefined> {
 }
 
 /**
- * A login that is refused is waited for as well: passwords are changed while nodes run.
- * @returns false: the node is ending
+ * A login that is refused is waited for as well: passwords are changed while nodes run, or
+ * DATABASE_URL is corrected by a reload.
  */
 async function waitForSchema(
   absence: Failure,
-  db: Database,
-  { log, signals, databaseUrl }: Parts & { databaseUrl: Secret },
-): Promise<boolean> {
-  const database = describeDatabase(databaseUrl)
+  current: () => Prepared,
+  { log, signals }: Parts,
+  warn: (db: Database) => Promise<unknown>,
+): Promise<void> {
   let error: Failure | undefined = absence
   while (!signals.requested.aborted) {
+    const { databaseUrl, db } = current()
+    const database = describeDatabase(databaseUrl)
+    error ??= await findAbsence(db)
+    if (error === undefined) {
+      log.info({ database }, 'the database is there')
+      await warn(db)
+      return
+    }
     log.warn({ database, error }, 'waiting for the database; meanwhile peers are refused for now')
+    error = undefined
     await delay(WAIT_MS, undefined, { signal: signals.requested }).catch(() => {})
-    if (signals.requested.aborted) return false
-    error = await findAbsence(db)
-    if (error !== undefined) continue
-    log.info({ database }, 'the database is there')
-    return true
   }
-  return false
 }
 
-/** Host, port and name; nothing that is secret. */
+/** Hosts, ports and name; nothing that is secret. */
 function describeDatabase(url: Secret): string {
-  try {
-    const { host, pathname } = new URL(url.reveal().toString())
-    return `${decodeURIComponent(host)}${pathname}`
-  } catch {
-    throw new Failure('SETTINGS_INVALID', 'DATABASE_URL is not a postgres:// URL')
-  }
-}
-
-function untilAborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve())
-  })
-}
-
-/** Only the failure counts. */
-function orNever(work: Promise<unknown>): Promise<void> {
-  return work.then(() => new Promise(() => {}))
+  const parsed = parseDatabaseUrl(url.reveal().toString())
+  if ('wrong' in parsed) throw new Failure('SETTINGS_INVALID', `DATABASE_URL ${parsed.wrong}`)
+  return parsed.description
 }
 
 function printHints(text: string): void {

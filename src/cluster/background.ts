@@ -6,6 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
+import { METRICS } from '../base/metrics.ts'
 import { sweepLastLogins } from '../storage/leases.ts'
 import { sweepNodes } from '../storage/nodes.ts'
 import type { Database } from '../storage/postgres/database.ts'
@@ -57,6 +58,7 @@ export class Background {
       try {
         await work()
       } catch (error) {
+        METRICS.backgroundFailures.of(job).add()
         this.#log.warn({ job, error }, 'background work failed: it is tried again later')
       }
     }

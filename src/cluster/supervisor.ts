@@ -1,7 +1,9 @@
 /**
  * The supervisor: keeps POPGRES_WORKERS workers, frees the leases of one that died at once, does
- * the node's background work. It speaks no protocol itself; a connection goes to whichever worker
- * accepts it first.
+ * the node's background work, and at a reload replaces the workers one by one. It speaks no
+ * protocol itself; a connection goes to whichever worker accepts it first. The listening sockets
+ * are shared by all workers and open as long as one of them has them, so that a reload, where the
+ * successor listens before the predecessor leaves, refuses nobody.
  */
 import cluster from 'node:cluster'
 import { randomBytes } from 'node:crypto'
@@ -12,18 +14,24 @@ import type { Secret } from '../base/secret.ts'
 import { deleteNode } from '../storage/nodes.ts'
 import type { Database } from '../storage/postgres/database.ts'
 import { Background } from './background.ts'
-import type { ServingAddresses, TlsFiles, ToWorker } from './worker-messages.ts'
-import { WorkerSlot } from './worker-slot.ts'
+import type { DrainOrder, ServingAddresses, TlsFiles } from './worker-messages.ts'
+import { type MakeStart, WorkerSlot } from './worker-slot.ts'
 
-export interface SupervisorOptions {
-  /** The supervisor's own; the workers open theirs. */
+/** What can change while the node runs. */
+export interface CrewPlan {
+  /** The supervisor's own, of the same database; the workers open theirs. */
   db: Database
-  log: Log
   databaseUrl: Secret
   keyring: Keyring | undefined
   tlsFiles: TlsFiles | undefined
-  version: string
   workers: number
+  /** Texts of the settings, without the secrets. */
+  settings: Readonly<Record<string, string>>
+}
+
+export interface SupervisorOptions {
+  log: Log
+  version: string
   /** Arguments of a worker process, after the script. */
   workerArgs: readonly string[]
 }
@@ -44,37 +52,35 @@ const TICKET_KEYS_OCTETS = 48
 const FREE_RETRY_MS = 1_000
 /** At the end a database that is away is not waited for: others free the leases after 30 s. */
 const LAST_STATEMENT_MS = 1_000
+const AT_ONCE: DrainOrder = { patienceMs: 0, graceMs: 0 }
 
 export class Supervisor {
   readonly #options: SupervisorOptions
-  readonly #slots: WorkerSlot[]
-  readonly #background: Background
+  readonly #slots: WorkerSlot[] = []
+  readonly #ticketKeysHex = randomBytes(TICKET_KEYS_OCTETS).toString('hex')
   readonly #goneNodeIds = new Set<string>()
+  #db: Database
+  #background: Background
   #freeTimer: NodeJS.Timeout | undefined
   #freeing: Promise<void> | undefined
+  #isDraining = false
+  #isStopping = false
 
-  constructor(options: SupervisorOptions) {
-    const { db, log, databaseUrl, keyring, tlsFiles, version } = options
+  constructor(options: SupervisorOptions, plan: CrewPlan) {
     this.#options = options
-    this.#background = new Background(db, log)
-    const ticketKeysHex = randomBytes(TICKET_KEYS_OCTETS).toString('hex')
-    const makeStart = (nodeId: string): ToWorker => ({
-      kind: 'start',
-      nodeId,
-      version,
-      databaseUrl: databaseUrl.reveal().toString(),
-      secretKeysHex: keyring?.keys.map((key) => key.reveal().toString('hex')),
-      ticketKeysHex,
-      tlsFiles,
-    })
-    const onNodesGone = (nodeIds: readonly string[]): void => {
-      for (const nodeId of nodeIds) this.#goneNodeIds.add(nodeId)
-      void this.#free()
-    }
-    this.#slots = Array.from(
-      { length: options.workers },
-      () => new WorkerSlot({ log, makeStart, onNodesGone }),
-    )
+    this.#db = plan.db
+    this.#background = new Background(plan.db, options.log)
+    this.#addSlots(plan)
+  }
+
+  /** From the order to end on: no new client should be sent here. */
+  get isDraining(): boolean {
+    return this.#isDraining
+  }
+
+  /** Says so; `stop` follows. */
+  beginDraining(): void {
+    this.#isDraining = true
   }
 
   /**
@@ -92,13 +98,82 @@ export class Supervisor {
     return addresses ?? { pop3: [], pop3s: [], lmtp: [] }
   }
 
-  /** A second call with less grace hurries the first. Leaves no process. */
-  async stop(graceMs: number): Promise<void> {
+  /**
+   * One worker after the other is replaced by one of the new plan and leaves as `order` says; then
+   * workers are added, or the last ones leave. Not to be called again before it has resolved.
+   * @param cut stops it between two workers
+   * @returns false: it was cut
+   * @throws {Failure} SETTINGS_INVALID if a new worker does not serve; those after it are as before
+   */
+  async reload(plan: CrewPlan, order: DrainOrder, cut: AbortSignal): Promise<boolean> {
+    const before = this.#slots.length
+    for (const slot of this.#slots.slice(0, plan.workers)) {
+      if (cut.aborted || this.#isStopping) return false
+      await slot.replace(this.#makeStartOf(plan), order)
+    }
+    if (cut.aborted || this.#isStopping) return false
+    await this.#grow(plan, before)
+    await Promise.all(this.#slots.slice(plan.workers).map((slot) => slot.stop(order)))
+    if (this.#isStopping) return false
+    this.#slots.length = plan.workers
+    await this.#useDatabase(plan.db)
+    return true
+  }
+
+  /** A second call with less hurries the first. Leaves no process. */
+  async stop(order: DrainOrder): Promise<void> {
+    this.#isDraining = true
+    this.#isStopping = true
     const backgroundEnd = this.#background.stop()
-    await Promise.all(this.#slots.map((slot) => slot.stop(graceMs)))
+    await Promise.all(this.#slots.map((slot) => slot.stop(order)))
     clearTimeout(this.#freeTimer)
     const statements = Promise.all([backgroundEnd, this.#freeing])
     await Promise.race([statements, delay(LAST_STATEMENT_MS, undefined, { ref: false })])
+  }
+
+  #addSlots(plan: CrewPlan): void {
+    const { log } = this.#options
+    const makeStart = this.#makeStartOf(plan)
+    const onNodesGone = (nodeIds: readonly string[]): void => {
+      for (const nodeId of nodeIds) this.#goneNodeIds.add(nodeId)
+      void this.#free()
+    }
+    while (this.#slots.length < plan.workers)
+      this.#slots.push(new WorkerSlot({ log, makeStart, onNodesGone }))
+  }
+
+  /** All of the new places, or none. */
+  async #grow(plan: CrewPlan, before: number): Promise<void> {
+    this.#addSlots(plan)
+    const added = this.#slots.slice(before)
+    try {
+      await Promise.all(added.map((slot) => slot.start()))
+    } catch (error) {
+      await Promise.all(added.map((slot) => slot.stop(AT_ONCE)))
+      if (!this.#isStopping) this.#slots.length = before
+      throw error
+    }
+  }
+
+  #makeStartOf({ settings, databaseUrl, keyring, tlsFiles }: CrewPlan): MakeStart {
+    return (nodeId) => ({
+      kind: 'start',
+      nodeId,
+      version: this.#options.version,
+      settings,
+      databaseUrl: databaseUrl.reveal().toString(),
+      secretKeysHex: keyring?.keys.map((key) => key.reveal().toString('hex')),
+      ticketKeysHex: this.#ticketKeysHex,
+      tlsFiles,
+    })
+  }
+
+  async #useDatabase(db: Database): Promise<void> {
+    if (db === this.#db) return
+    this.#db = db
+    await this.#background.stop()
+    this.#background = new Background(db, this.#options.log)
+    if (!this.#isStopping) this.#background.start()
   }
 
   /** One at a time, until all are free: a login must not wait 30 s for a node that is gone. */
@@ -111,10 +186,10 @@ export class Supervisor {
   }
 
   async #freeAll(): Promise<void> {
-    const { db, log } = this.#options
+    const { log } = this.#options
     for (const nodeId of this.#goneNodeIds) {
       try {
-        await deleteNode(db, nodeId)
+        await deleteNode(this.#db, nodeId)
         this.#goneNodeIds.delete(nodeId)
         log.info({ node: nodeId }, 'the leases of a worker that ended are free')
       } catch (error) {

@@ -1,37 +1,46 @@
 /**
- * One place in the crew: forks a worker, forks the next one when it dies (at once the first time,
- * then after a doubling pause), and drains the last one. A worker that served for a while ends
- * the series.
+ * One place in the crew: the worker that serves in it, the next one when it dies (at once the first
+ * time, then after a doubling pause; a worker that served for a while ends the series), and at a
+ * reload a successor, which serves before its predecessor is told to leave. What the slot forks by
+ * is its own: a reload that stops half way leaves the other slots as they were.
  */
-import cluster, { type Worker } from 'node:cluster'
-import { randomUUID } from 'node:crypto'
 import { Failure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
-import type { FromWorker, ServingAddresses, ToWorker } from './worker-messages.ts'
+import type { DrainOrder, ServingAddresses, ToWorker } from './worker-messages.ts'
+import { WorkerProcess, type WorkerProcessOptions } from './worker-process.ts'
 
 const PAUSE_MIN_MS = 100
 const PAUSE_MAX_MS = 30_000
 const HEALTHY_MS = 60_000
-/** After its grace a worker still gives leases back; then it is ended by force. */
-const KILL_AFTER_GRACE_MS = 2_000
+/** A database that is away is not waited for, so a successor serves within a second or two. */
+const SERVES_WITHIN_MS = 30_000
+
+/** What a worker is told at its start. */
+export type MakeStart = (nodeId: string) => ToWorker
 
 export interface WorkerSlotOptions {
   log: Log
-  makeStart: (nodeId: string) => ToWorker
-  /** The worker has ended, whatever by, and may have left leases under these ids. */
-  onNodesGone: (nodeIds: readonly string[]) => void
+  makeStart: MakeStart
+  onNodesGone: WorkerProcessOptions['onNodesGone']
 }
 
 export class WorkerSlot {
   readonly #options: WorkerSlotOptions
-  #worker: Worker | undefined
-  #exited: Promise<void> = Promise.resolve()
+  #makeStart: MakeStart
+  #worker: WorkerProcess | undefined
+  /** It does not serve yet, and nobody forks for it. */
+  #successor: WorkerProcess | undefined
+  /** It has been told to leave. */
+  #predecessor: WorkerProcess | undefined
   #pauseMs = PAUSE_MIN_MS
   #pause: NodeJS.Timeout | undefined
+  /** Once a worker has served here, the place is kept filled. */
+  #isKept = false
   #isStopping = false
 
   constructor(options: WorkerSlotOptions) {
     this.#options = options
+    this.#makeStart = options.makeStart
   }
 
   /**
@@ -39,78 +48,92 @@ export class WorkerSlot {
    * @returns where it listens
    * @throws {Failure} SETTINGS_INVALID if it cannot listen, or ends before it does
    */
-  start(): Promise<ServingAddresses> {
-    return new Promise((resolve, reject) => {
-      let hasServed = false
-      const onServing = (addresses: ServingAddresses): void => {
-        hasServed = true
-        resolve(addresses)
-      }
-      this.#fork(onServing, (reason) => {
-        if (hasServed) return
-        this.#isStopping = true // one that cannot start is not started again
-        reject(new Failure('SETTINGS_INVALID', reason))
-      })
-    })
+  async start(): Promise<ServingAddresses> {
+    this.#worker = this.#fork(this.#makeStart)
+    const addresses = await this.#worker.serving
+    this.#isKept = true
+    return addresses
   }
 
-  /** Idempotent; a second call with less grace hurries. Resolves when the process is gone. */
-  async stop(graceMs: number): Promise<void> {
+  /**
+   * Forks a successor; once it serves, the predecessor leaves as `order` says. Not to be called
+   * again before it has resolved, which it does when the predecessor is gone.
+   * @throws {Failure} SETTINGS_INVALID if the successor does not serve; then all is as before
+   */
+  async replace(makeStart: MakeStart, order: DrainOrder): Promise<void> {
+    clearTimeout(this.#pause)
+    const successor = this.#fork(makeStart)
+    this.#successor = successor
+    try {
+      await servesInTime(successor)
+    } catch (error) {
+      successor.kill()
+      await successor.exited
+      this.#successor = undefined
+      // The worker died meanwhile, or its pause was cut short: the place is still to be filled.
+      if (this.#worker === undefined && !this.#isStopping) this.#forkNow()
+      throw error
+    }
+    if (this.#isStopping) return
+    this.#successor = undefined
+    this.#predecessor = this.#worker
+    this.#worker = successor
+    this.#makeStart = makeStart
+    this.#pauseMs = PAUSE_MIN_MS
+    await this.#predecessor?.drain(order)
+    this.#predecessor = undefined
+  }
+
+  /** A second call with less hurries. Resolves when no process of the slot is left. */
+  async stop(order: DrainOrder): Promise<void> {
     this.#isStopping = true
     clearTimeout(this.#pause)
-    const worker = this.#worker
-    if (worker === undefined) return
-    if (worker.isConnected()) worker.send({ kind: 'drain', graceMs } satisfies ToWorker, () => {})
-    const kill = setTimeout(() => worker.process.kill('SIGKILL'), graceMs + KILL_AFTER_GRACE_MS)
-    await this.#exited
-    clearTimeout(kill)
+    const all = [this.#worker, this.#successor, this.#predecessor]
+    await Promise.all(all.map((worker) => worker?.drain(order)))
   }
 
-  #fork(
-    onServing: (addresses: ServingAddresses) => void,
-    onRefused: (reason: string) => void,
-  ): void {
-    const { log, makeStart, onNodesGone } = this.#options
-    const nodeIds = [randomUUID() as string]
-    const worker = cluster.fork()
-    const forkedAt = performance.now()
-    const pid = worker.process.pid
-    this.#worker = worker
-    worker.on('message', (message: FromWorker) => {
-      if (message.kind === 'hello') worker.send(makeStart(nodeIds[0] ?? ''), () => {})
-      if (message.kind === 'node') nodeIds.push(message.nodeId)
-      if (message.kind === 'refused') onRefused(message.reason)
-      if (message.kind === 'serving') {
-        log.info({ worker: pid, node: nodeIds[0] }, 'a worker serves')
-        onServing(message.addresses)
-      }
-    })
-    worker.on('error', ({ message }) => {
-      log.warn({ worker: pid, reason: message }, 'a message to a worker was lost')
-    })
-    this.#exited = new Promise((resolve) => {
-      worker.once('exit', (status, signal) => {
-        this.#worker = undefined
-        onNodesGone(nodeIds)
-        onRefused(`a worker ended before it served (${signal ?? `exit status ${status}`})`)
-        this.#forkAgain(pid, signal ?? `exit status ${status}`, performance.now() - forkedAt)
-        resolve()
-      })
-    })
+  #fork(makeStart: MakeStart): WorkerProcess {
+    const worker = new WorkerProcess({ ...this.#options, makeStart })
+    void worker.exited.then((end) => this.#noteEnd(worker, end))
+    return worker
   }
 
-  #forkAgain(pid: number | undefined, end: string, livedMs: number): void {
-    if (this.#isStopping) return
+  #noteEnd(worker: WorkerProcess, end: string): void {
+    const { log } = this.#options
+    const fields = { worker: worker.pid, end }
+    if (worker === this.#predecessor && !this.#isStopping)
+      log.info(fields, 'a worker has ended: it was replaced')
+    if (worker !== this.#worker) return
+    this.#worker = undefined
+    if (this.#isStopping) log.info(fields, 'a worker has ended: it was told to')
+    if (this.#isStopping || !this.#isKept) return
+    if (this.#successor !== undefined) log.error(fields, 'a worker has ended: its successor comes')
+    else this.#forkAgain(fields, worker.livedMs)
+  }
+
+  #forkAgain(fields: object, livedMs: number): void {
     if (livedMs > HEALTHY_MS) this.#pauseMs = PAUSE_MIN_MS
     const pauseMs = this.#pauseMs
     this.#pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS)
-    this.#options.log.error({ worker: pid, end, pauseMs }, 'a worker has ended: starting another')
-    this.#pause = setTimeout(() => {
-      const { log } = this.#options
-      this.#fork(
-        () => {},
-        (reason) => log.error({ reason }, 'a worker does not start'),
-      )
-    }, pauseMs)
+    this.#options.log.error({ ...fields, pauseMs }, 'a worker has ended: starting another')
+    this.#pause = setTimeout(() => this.#forkNow(), pauseMs)
   }
+
+  #forkNow(): void {
+    const { log } = this.#options
+    this.#worker = this.#fork(this.#makeStart)
+    this.#worker.serving.catch((error: Failure) =>
+      log.error({ reason: error.message }, 'a worker does not start'),
+    )
+  }
+}
+
+/** @throws {Failure} SETTINGS_INVALID */
+async function servesInTime({ serving }: WorkerProcess): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    const failure = new Failure('SETTINGS_INVALID', 'a new worker does not come to serve')
+    timer = setTimeout(() => reject(failure), SERVES_WITHIN_MS)
+  })
+  await Promise.race([serving, late]).finally(() => clearTimeout(timer))
 }

@@ -8,9 +8,9 @@ import cluster from 'node:cluster'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '../base/failure.ts'
 import { Keyring } from '../base/keyring.ts'
-import type { Log } from '../base/log.ts'
+import { GatheredOutput, type Log, openLog } from '../base/log.ts'
 import { Secret } from '../base/secret.ts'
-import type { Settings } from '../base/settings.ts'
+import { parseSettings, type Settings } from '../base/settings.ts'
 import { Authenticator } from '../mail/auth/authenticator.ts'
 import { BearerCheck } from '../mail/auth/bearer/bearer-check.ts'
 import { Throttle } from '../mail/auth/throttle.ts'
@@ -20,21 +20,23 @@ import { startLmtpServer } from '../server/lmtp-server.ts'
 import { type RunningPop3Server, startPop3Server } from '../server/pop3-server.ts'
 import { TlsDoor } from '../server/tls/door.ts'
 import { type Database, openDatabase } from '../storage/postgres/database.ts'
+import { DrainOrders } from './drain-orders.ts'
 import { explainListening } from './listen-failure.ts'
 import { Offer } from './offer.ts'
 import type { FromWorker, ServingAddresses, ToWorker } from './worker-messages.ts'
+import { WorkerReports } from './worker-reports.ts'
 
 /** A database that answers does so at once; one that is away must not keep the door closed. */
 const FIRST_BEAT_MS = 1_000
 /** So soon a renewed certificate is in use. */
 const REFRESH_INTERVAL_MS = 5_000
-/** Without a supervisor nobody accepts connections: what is open is told, briefly. */
-const ORPHAN_GRACE_MS = 500
 /** For giving back leases and closing connections once the sessions are over. */
 const CLOSE_MS = 1_500
 
 interface Running {
   addresses: ServingAddresses
+  /** Accepts no more; resolves when what is open has ended by itself. */
+  retire(): Promise<void>
   stop(graceMs: number): Promise<void>
 }
 
@@ -43,17 +45,17 @@ export function isWorkerProcess(): boolean {
   return cluster.isWorker
 }
 
-/** Serves until drained; ends the process. */
-export async function runWorker(settings: Settings, log: Log): Promise<never> {
+/** Serves until drained; ends the process. Its settings come from the supervisor. */
+export async function runWorker(): Promise<never> {
+  let log = openLog('error')
   process.on('uncaughtException', (error) => {
     log.fatal({ error }, 'a bug ends this worker')
     process.exit(1)
   })
-  // Ctrl-C and a closed terminal reach the whole process group: the supervisor decides.
-  process.on('SIGINT', () => {})
-  process.on('SIGHUP', () => {})
-  const drained = untilDrained()
+  const orders = new DrainOrders()
   const start = await askForStart()
+  const settings = parseSettings(start.settings)
+  log = openLog(settings.POPGRES_LOG_LEVEL, {}, new GatheredOutput())
   let running: Running
   try {
     running = await startServing(settings, start, log)
@@ -65,7 +67,9 @@ export async function runWorker(settings: Settings, log: Log): Promise<never> {
     return new Promise(() => {})
   }
   tell({ kind: 'serving', addresses: running.addresses })
-  const graceMs = await drained
+  const { patienceMs } = await orders.first
+  if (patienceMs > 0) await Promise.race([running.retire(), delay(patienceMs), orders.hurried])
+  const { graceMs } = orders
   await Promise.race([running.stop(graceMs), delay(graceMs + CLOSE_MS)])
   process.exit(0)
 }
@@ -80,19 +84,6 @@ function askForStart(): Promise<Extract<ToWorker, { kind: 'start' }>> {
       if (message.kind === 'start') resolve(message)
     })
     tell({ kind: 'hello' })
-  })
-}
-
-/** @returns how long open sessions may take to end, in milliseconds */
-function untilDrained(): Promise<number> {
-  return new Promise((resolve) => {
-    process.on('message', (message: ToWorker) => {
-      if (message.kind === 'drain') resolve(message.graceMs)
-    })
-    process.on('SIGTERM', () => resolve(ORPHAN_GRACE_MS))
-    process.on('disconnect', () => resolve(ORPHAN_GRACE_MS))
-    // Otherwise node ends a worker that loses its supervisor before it can give its leases back.
-    if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true
   })
 }
 
@@ -153,15 +144,22 @@ async function startServing(
       messageMaxOctets: settings.POPGRES_MESSAGE_MAX_OCTETS,
     }),
   )
+  const reports = new WorkerReports(() => keeper.isInTouch())
   return {
     addresses: { pop3: pop3.addresses, pop3s: pop3.tlsAddresses, lmtp: lmtp.addresses },
+    retire: async () => {
+      reports.retire()
+      await Promise.all([pop3.retire(), lmtp.retire()])
+    },
     stop: async (graceMs) => {
       // First: who is in the middle of a handshake cannot be told to go.
       door.close()
+      reports.retire()
       await Promise.all([pop3.stop(graceMs), lmtp.stop(graceMs)])
       clearInterval(refreshing)
       await keeper.stop()
       await db.close()
+      await reports.end()
     },
   }
 }

@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { Failure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
+import { METRICS } from '../base/metrics.ts'
 import type { Networks } from '../base/network.ts'
 import { sourceOf } from '../mail/auth/source.ts'
 import { selectTlsHost } from '../storage/certificates.ts'
@@ -43,6 +44,7 @@ interface Rejection {
 }
 
 const TOO_MANY = '-ERR [SYS/TEMP] too many connections, try again later\r\n'
+const connectionsOpen = METRICS.pop3Connections.of()
 const NOT_NOW = '-ERR [SYS/TEMP] service is not available now, try again later\r\n'
 
 export class Arrival implements Connection {
@@ -71,11 +73,13 @@ export class Arrival implements Connection {
 
   /** From coming in to the end of all that came of it. */
   async #stay(): Promise<void> {
+    connectionsOpen.add(1)
     const closed = new Promise<void>((resolve) => this.#accepted.once('close', () => resolve()))
     await this.#comeIn()
     await closed
     await this.#connection?.closed
     for (const leave of this.#leaves) leave()
+    connectionsOpen.add(-1)
   }
 
   drain(): void {
@@ -128,6 +132,7 @@ export class Arrival implements Connection {
       },
       this.#context,
     )
+    METRICS.pop3Arrivals.of('greeted').add()
     return undefined
   }
 
@@ -165,6 +170,7 @@ export class Arrival implements Connection {
   #turnAway({ reason, reply }: Rejection): void {
     if (this.#isTurnedAway) return
     this.#isTurnedAway = true
+    METRICS.pop3Arrivals.of('refused').add()
     this.#log.info({ ...shownOf(this.#peer), reason }, 'connection refused')
     if (this.#isTlsFirst || reply === '') this.#accepted.destroy()
     else this.#accepted.end(reply, () => this.#accepted.destroy())

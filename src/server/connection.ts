@@ -9,6 +9,7 @@ import type { Socket } from 'node:net'
 import { assert } from '../base/assert.ts'
 import { Failure, isFailure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
+import { METRICS } from '../base/metrics.ts'
 import { Presence } from '../mail/auth/login-peer.ts'
 import type { Maildrop } from '../mail/maildrop/maildrop.ts'
 import type {
@@ -45,6 +46,8 @@ export interface Admission {
 /** A peer that does not close after our FIN is not waited for longer than this. */
 const LINGER_MS = 5_000
 const NOTHING = Buffer.alloc(0)
+const octetsReceived = METRICS.pop3OctetsReceived.of()
+const sessionsOpen = METRICS.pop3Sessions.of()
 const EVENTS = ['data', 'drain', 'end', 'timeout', 'error', 'close'] as const
 
 type Asked = Exclude<Pop3Action, { kind: 'send' | 'close' }>
@@ -62,6 +65,8 @@ export class Pop3Connection implements Connection {
   #writer: ReplyWriter
   #peer: Pop3Peer
   #login: Login | undefined
+  /** How it logged in; undefined: it did not. */
+  #mechanism: string | undefined
   /** Begun when nothing more will be asked of the maildrop. */
   #givenBack: Promise<void> | undefined
   /** Work in flight whose outcome is owed to the session. */
@@ -71,8 +76,9 @@ export class Pop3Connection implements Connection {
   #wasLeaseLostTold = false
   #closeReason = 'gone'
   #deletedCount = 0
+  readonly #cameAt = performance.now()
   /** When the peer last asked for something or was answered. */
-  #activeAt = performance.now()
+  #activeAt = this.#cameAt
 
   /** What the socket in use tells us. */
   readonly #listeners = {
@@ -153,6 +159,7 @@ export class Pop3Connection implements Connection {
     // reset, which can take the last reply with it.
     if (this.#isClosing) return
     this.#activeAt = performance.now()
+    octetsReceived.add(chunk.length)
     this.#pace.receive(chunk)
     if (this.#socket.destroyed) return
     this.#session.receive(chunk)
@@ -291,13 +298,20 @@ export class Pop3Connection implements Connection {
 
   /** A peer that goes away while it waits for its turn gives its place up. */
   async #logIn(attempt: LoginAttempt): Promise<Pop3Outcome> {
+    const { mechanism } = attempt
+    const beganAt = performance.now()
     const result = await logIn(this.#context, attempt, this.#peer, {
       presence: this.#presence,
       idleMs: () => this.#idleMs(),
       end: () => this.end('lease-lost'),
     })
+    const shown = result.kind === 'opened' ? result.kind : result.reason
+    METRICS.loginAttempts.of(mechanism, shown).add()
     if (result.kind === 'login-refused') return result
+    METRICS.loginSeconds.of().observe((performance.now() - beganAt) / 1_000)
+    sessionsOpen.add(1)
     this.#login = result
+    this.#mechanism = mechanism
     this.#pace.logIn(this.#socket)
     return result.outcome
   }
@@ -330,9 +344,11 @@ export class Pop3Connection implements Connection {
 
   async #commit(maildrop: Maildrop, uids: Int32Array): Promise<Pop3Outcome> {
     const result = await maildrop.commit(uids)
+    METRICS.pop3Commits.of(result).add()
     if (result === 'undecided') return { kind: 'commit-undecided' }
     if (result !== 'committed') return { kind: 'commit-failed', reason: result }
     this.#deletedCount = uids.length
+    METRICS.pop3Deleted.of().add(uids.length)
     return { kind: 'committed' }
   }
 
@@ -347,6 +363,8 @@ export class Pop3Connection implements Connection {
     }
     const level = this.#socket.destroyed ? 'debug' : 'warn'
     this.#log[level]({ error, ...shownOf(this.#peer), action: action.kind }, 'a command failed')
+    if (action.kind === 'login')
+      METRICS.loginAttempts.of(action.attempt.mechanism, 'temporary').add()
     if (action.kind === 'login' || action.kind === 'scram-salt')
       return { kind: 'login-refused', reason: 'temporary' }
     if (action.kind === 'commit') return { kind: 'commit-undecided' }
@@ -384,7 +402,9 @@ export class Pop3Connection implements Connection {
   #giveBack(): Promise<void> {
     const giveBack = async (): Promise<void> => {
       await this.#maildrop?.close()
-      this.#login?.leave()
+      if (this.#login === undefined) return
+      this.#login.leave()
+      sessionsOpen.add(-1)
     }
     this.#givenBack ??= giveBack()
     return this.#givenBack
@@ -394,18 +414,21 @@ export class Pop3Connection implements Connection {
     this.#writer.wake()
     await this.#work
     await this.#giveBack()
+    METRICS.pop3SessionEnds.of(this.#closeReason).add()
     const { client, tls, host } = this.#peer
     this.#log.info(
       {
         client,
-        tls,
+        tls: tls ?? 'none',
         host,
         session: this.#maildrop?.lease.sessionId,
         user: this.#login?.user,
+        mechanism: this.#mechanism,
         reason: this.#closeReason,
         retrieved: this.#writer.messageCount,
         octets: this.#writer.octets,
         deleted: this.#deletedCount,
+        ms: Math.round(performance.now() - this.#cameAt),
       },
       'connection closed',
     )

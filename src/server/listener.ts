@@ -6,7 +6,7 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { formatListenAddress, type ListenAddress, unmapped } from '../base/network.ts'
 import { Roster } from '../base/roster.ts'
-import { listenOnPath } from './unix-socket.ts'
+import { listenOnPath } from './listening/unix-socket.ts'
 
 /** One accepted connection, whatever it speaks. */
 export interface Connection {
@@ -72,9 +72,15 @@ export class Listener {
     void connection.closed.then(this.#connections.enter(connection))
   }
 
+  /** Accepts no more, and lets every connection go on by itself: resolves with the last. */
+  async retire(): Promise<void> {
+    for (const server of this.#servers) server.close()
+    await Promise.all(this.#connections.members().map((connection) => connection.closed))
+  }
+
   /** Accepts no more, lets every connection finish what it is in, at most for `graceMs`. */
   async close(graceMs: number): Promise<void> {
-    for (const server of this.#servers) server.close()
+    void this.retire()
     const all = this.#connections.members()
     for (const connection of all) connection.drain()
     const timer = setTimeout(() => {

@@ -10,6 +10,7 @@ import type { Socket } from 'node:net'
 import { SMTPServer, type SMTPServerAddress, type SMTPServerSession } from 'smtp-server'
 import { assert } from '../base/assert.ts'
 import type { Log } from '../base/log.ts'
+import { METRICS } from '../base/metrics.ts'
 import type { ListenAddress, Networks } from '../base/network.ts'
 import { DeliveryQueue } from '../mail/delivery/delivery-queue.ts'
 import type { Database } from '../storage/postgres/database.ts'
@@ -86,6 +87,9 @@ export async function startLmtpServer(options: LmtpServerOptions): Promise<Runni
   ])
   return {
     addresses: bound.flat(),
+    retire: async () => {
+      await Promise.all([overTcp.retire(), overUnix.retire()])
+    },
     stop: async (graceMs) => {
       await Promise.all([overTcp.close(graceMs), overUnix.close(graceMs)])
     },
@@ -145,6 +149,8 @@ class LmtpProtocol {
     this.#server.connections.add(connection)
     connection.on('error', (error) => this.#server.emit('error', error))
     connection.init()
+    METRICS.lmtpConnections.of().add(1)
+    void connection.closed.then(() => METRICS.lmtpConnections.of().add(-1))
     return connection
   }
 

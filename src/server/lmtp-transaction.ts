@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto'
 import { isFailure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
+import { METRICS } from '../base/metrics.ts'
 import { type CopyResult, deliverMessage } from '../mail/delivery/delivery.ts'
 import type { DeliveryQueue } from '../mail/delivery/delivery-queue.ts'
 import { Ingest } from '../mail/delivery/ingest.ts'
@@ -33,6 +34,15 @@ export const REPLIES = {
   utf8NotAsked: { code: 553, text: '5.6.7 such an address needs SMTPUTF8' },
   notTrusted: { code: 554, text: '5.7.1 mail is taken from trusted networks only' },
 } as const satisfies Record<string, Reply>
+
+/** RCPT's answers, as they are counted. */
+const RECIPIENT_RESULTS = new Map<Reply, string>([
+  [REPLIES.recipientOk, 'accepted'],
+  [REPLIES.unknownUser, 'unknown-user'],
+  [REPLIES.overQuota, 'over-quota'],
+  [REPLIES.tooManyRecipients, 'too-many'],
+  [REPLIES.temporary, 'failed'],
+])
 
 /** LIMIT: RFC 5321 §4.5.3.1.8 wants 100 at least; MTAs send 50 to 1000 at once. */
 const RECIPIENTS_MAX = 1000
@@ -66,6 +76,12 @@ export class LmtpTransaction {
 
   /** RCPT. */
   async addRecipient(forwardPath: string): Promise<Reply> {
+    const reply = await this.#addRecipient(forwardPath)
+    METRICS.deliveryRecipients.of(RECIPIENT_RESULTS.get(reply) ?? 'other').add()
+    return reply
+  }
+
+  async #addRecipient(forwardPath: string): Promise<Reply> {
     if (this.#accepted.length >= RECIPIENTS_MAX) return REPLIES.tooManyRecipients
     try {
       const found = await lookUpRecipient(this.#context.db, forwardPath)
@@ -108,6 +124,7 @@ export class LmtpTransaction {
 
   async #deliver(ingest: Ingest): Promise<Reply[]> {
     const { queue, hostname, clock } = this.#context
+    const beganAt = performance.now()
     const message = await ingest.finish()
     const trace = {
       ...this.#origin,
@@ -120,6 +137,9 @@ export class LmtpTransaction {
       prefix: serializeTraceHeaders(trace, recipient, forwardPath),
     }))
     const results = await deliverMessage(queue, message, copies)
+    METRICS.deliverySeconds.of().observe((performance.now() - beganAt) / 1_000)
+    if (results.some(({ kind }) => kind === 'delivered'))
+      METRICS.deliveryOctets.of().add(message.octets)
     return results.map((result, index) =>
       this.#reply(result, this.#accepted[index], message.octets),
     )
@@ -134,6 +154,7 @@ export class LmtpTransaction {
       octets,
     }
     const { log } = this.#context
+    METRICS.deliveryCopies.of(result.kind).add()
     switch (result.kind) {
       case 'delivered':
         log.info({ ...fields, uid: result.uid }, 'message delivered')
@@ -153,6 +174,8 @@ export class LmtpTransaction {
   #refuseAll(error: unknown): Reply[] {
     this.#warn(error, 'message not taken')
     const reply = isFailure(error, 'MESSAGE_TOO_LARGE') ? REPLIES.tooLarge : REPLIES.temporary
+    const result = reply === REPLIES.tooLarge ? 'too-large' : 'failed'
+    METRICS.deliveryCopies.of(result).add(this.#accepted.length)
     return this.#accepted.map(() => reply)
   }
 

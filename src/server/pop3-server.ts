@@ -32,6 +32,8 @@ const SESSIONS_PER_USER = 8
 export interface RunningServer {
   /** As bound, in the form of the settings. */
   readonly addresses: readonly string[]
+  /** Accepts no more; resolves when what is open has ended by itself. */
+  retire(): Promise<void>
   /** Accepts no more; what is open is told, and destroyed after `graceMs`. */
   stop(graceMs: number): Promise<void>
 }
@@ -62,6 +64,9 @@ export async function startPop3Server(options: Pop3ServerOptions): Promise<Runni
   return {
     addresses,
     tlsAddresses,
+    retire: async () => {
+      await Promise.all([plain.retire(), encrypted.retire()])
+    },
     stop: async (graceMs) => {
       await Promise.all([plain.close(graceMs), encrypted.close(graceMs)])
     },

@@ -6,6 +6,7 @@
  */
 import type { Socket } from 'node:net'
 import { Failure } from '../base/failure.ts'
+import { METRICS } from '../base/metrics.ts'
 import type { BodyReader } from '../mail/maildrop/body-reader.ts'
 import type { Maildrop } from '../mail/maildrop/maildrop.ts'
 import type { Pop3Outcome } from '../protocol/pop3/actions.ts'
@@ -42,8 +43,11 @@ const NO_PLACE = Buffer.alloc(0)
 let gathered = NO_PLACE
 let gatheredOctets = 0
 
+const octetsSent = METRICS.pop3OctetsSent.of()
+const messagesRetrieved = METRICS.pop3Retrieved.of()
+
 export class ReplyWriter {
-  /** Totals of this connection, for the log. */
+  /** Totals of this connection, for the log: messages, and octets of all replies. */
   messageCount = 0
   octets = 0
   /** True between the header line and the terminator: a fault now must destroy the connection. */
@@ -73,6 +77,8 @@ export class ReplyWriter {
     const octets = gathered.subarray(0, gatheredOctets)
     gatheredOctets = 0
     if (this.#socket.destroyed) return
+    this.octets += octets.length
+    octetsSent.add(octets.length)
     const isCopied = octets.length <= (this.#isFast ? COPY_MAX_OCTETS : COPY_FOR_SLOW_MAX_OCTETS)
     this.#socket.write(isCopied ? Buffer.from(octets) : octets)
     this.#isFast = this.#socket.writableLength === 0
@@ -96,10 +102,10 @@ export class ReplyWriter {
     const parts = [prefix, ...content]
     if (retrieval.isAsciiOnly && !isHeaderAscii(parts)) return NEEDS_UTF8
     const way = wayOf(retrieval)
-    this.#gatherCounted(retrieval.header)
+    this.gather([retrieval.header])
     for (const part of parts) this.#gatherOnWay(part, way)
-    this.#gatherCounted(way.stuffer.finish())
-    this.messageCount++
+    this.gather([way.stuffer.finish()])
+    this.#countMessage()
     return RETRIEVED
   }
 
@@ -128,11 +134,11 @@ export class ReplyWriter {
     if (retrieval.isAsciiOnly && !isHeaderAscii(parts)) return NEEDS_UTF8
     const way = wayOf(retrieval)
     this.isInMessage = true
-    this.#gatherCounted(retrieval.header)
+    this.gather([retrieval.header])
     for (;;) {
       for (const part of parts) this.#gatherOnWay(part, way)
       const isLast = body.isDone || way.cutter?.isDone === true
-      if (isLast) this.#gatherCounted(way.stuffer.finish())
+      if (isLast) this.gather([way.stuffer.finish()])
       this.flush()
       if (!isLast) body.readAhead()
       await this.#untilTaken()
@@ -140,22 +146,20 @@ export class ReplyWriter {
       parts = await body.read()
     }
     this.isInMessage = false
-    this.messageCount++
+    this.#countMessage()
     return RETRIEVED
   }
 
-  #gatherCounted(piece: Buffer): void {
-    this.gather([piece])
-    this.octets += piece.length
+  #countMessage(): void {
+    this.messageCount++
+    messagesRetrieved.add()
   }
 
   #gatherOnWay(octets: Buffer, { cutter, stuffer }: Way): void {
     for (const piece of cutter?.push(octets) ?? [octets]) {
       for (const part of partsOf(piece)) {
         this.#makeRoom(stuffedMax(part.length))
-        const end = stuffer.stuff(part, gathered, gatheredOctets)
-        this.octets += end - gatheredOctets
-        gatheredOctets = end
+        gatheredOctets = stuffer.stuff(part, gathered, gatheredOctets)
       }
     }
   }

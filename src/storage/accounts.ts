@@ -84,7 +84,7 @@ export interface Recipient {
  */
 export const FINGERPRINT_SQL = `hashtextextended(coalesce(u.password_hash, '') || '/' ||
     coalesce(encode(substring(u.apop_secret from 5 for 12), 'hex'), 'none') || '/' ||
-    u.main_password_allowed, 0)::text`
+    u.main_password_allowed::text, 0)::text`
 
 /**
  * SQL: whether the address of the rows `d` and `u` is the one in two parameters. collate "C": the
@@ -131,7 +131,7 @@ export const LOGIN_ACCOUNT: Statement = {
   name: 'login-account',
   text: `select ${throttlesSql('$5')}, a.*
   from (select) one left join lateral (
-    select ${noticeSql('$4', 'u')},
+    select ${noticeSql('$4', 'u.domain_id', 'u.user_id')},
       ${accountSql(
         FINGERPRINT_SQL,
         `(select string_agg(${PACKED_APP_PASSWORD}, '')
@@ -147,7 +147,7 @@ export const LOGIN_ACCOUNT: Statement = {
 export const OPEN: Statement = {
   name: 'maildrop-open',
   text: `select ${throttlesSql('$4')},
-    ${noticeSql('$3', 'm')},
+    ${noticeSql('$3', '$1', '$2')},
     m.message_count, m.octets, m.next_uid, m.uid_validity, m.has_unique_ids,
     case when m.message_count between 1 and ${SHORT_MESSAGES_MAX} then (
       select ${PACKED_SNAPSHOT} from messages g where g.domain_id = $1 and g.user_id = $2) end
@@ -159,7 +159,7 @@ export const RECIPIENT: Statement = {
   text: `select d.domain_id, u.user_id, d.name, u.local_part,
     coalesce(m.octets, 0) >= u.quota_octets
   from domains d join users u on u.domain_id = d.domain_id
-    left join maildrops m on m.domain_id = d.domain_id and m.user_id = u.user_id
+    left join maildrops m on m.domain_id = u.domain_id and m.user_id = u.user_id
   where ${addressSql('$1', '$2')}`,
 }
 

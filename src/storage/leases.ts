@@ -121,7 +121,7 @@ export const NOTE_LOGIN: Statement = {
   text: `insert into last_logins as l (domain_id, user_id, logged_in_at)
   values ($1, $2, now())
   on conflict (domain_id, user_id) do update set logged_in_at = excluded.logged_in_at
-    where l.logged_in_at <= now() - make_interval(secs => $3)
+    where excluded.logged_in_at - l.logged_in_at >= make_interval(secs => $3)
   returning 1`,
 }
 

@@ -29,9 +29,13 @@ const DEAD_AFTER = `interval '30 s'`
 /** Who waits says so every second or so; from who has given up nothing is wanted any more. */
 const WANTED_FOR = `interval '10 s'`
 
+// It may be there: of an attempt whose answer was lost.
 export const INSERT_NODE: Statement = {
   name: 'node-insert',
-  text: 'insert into nodes (node_id, hostname, pid, version) values ($1, $2, $3, $4)',
+  text: `insert into nodes as n (node_id, hostname, pid, version) values ($1, $2, $3, $4)
+  on conflict (node_id) do update set heartbeat_at = excluded.heartbeat_at
+    where excluded.heartbeat_at - n.heartbeat_at < ${DEAD_AFTER}
+  returning 1`,
 }
 
 export const RENEW: Statement = {
@@ -48,7 +52,7 @@ export const DELETE_LEASES: Statement = {
 export const DELETE_NODE: Statement = {
   name: 'node-delete',
   text: `delete from nodes n where n.node_id = $1
-    and not exists (select from sessions s where s.node_id = n.node_id)`,
+    and n.node_id not in (select s.node_id from sessions s where s.node_id = $1)`,
 }
 
 export const DEAD_NODES: Statement = {
@@ -73,7 +77,9 @@ export const SWEEP_UNKNOWN_LEASES: Statement = {
 export const SWEEP_DEAD_NODES: Statement = {
   name: 'nodes-sweep',
   text: `delete from nodes n where n.heartbeat_at <= now() - ${DEAD_AFTER}
-    and not exists (select from sessions s where s.node_id = n.node_id)`,
+    and n.node_id not in (
+      select s.node_id from sessions s join nodes o on o.node_id = s.node_id
+      where o.heartbeat_at <= now() - ${DEAD_AFTER})`,
 }
 
 export const NODE_SESSIONS: Statement = {
@@ -94,8 +100,10 @@ export const DELETE_NODE_SESSIONS: Statement = {
   text: `delete from sessions where node_id = $1 and session_id = any ($2::uuid[]) returning 1`,
 }
 
-export async function insertNode(db: Database, node: Node): Promise<void> {
-  await db.hot(INSERT_NODE, [node.nodeId, node.hostname, node.pid, node.version])
+/** @returns false: an earlier attempt came through and counts as dead: another id is needed */
+export async function insertNode(db: Database, node: Node): Promise<boolean> {
+  const rows = await db.hotOrBulk(INSERT_NODE, [node.nodeId, node.hostname, node.pid, node.version])
+  return rows.length === 1
 }
 
 /** @returns false: this node counts as dead and must register anew, under another id */

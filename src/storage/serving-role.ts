@@ -5,7 +5,9 @@
 import { randomBytes } from 'node:crypto'
 import { sql } from 'kysely'
 import { Secret } from '../base/secret.ts'
+import { SERVING_DEFAULTS } from './postgres/connection-settings.ts'
 import type { Database } from './postgres/database.ts'
+import { sqlStateOf } from './postgres/sqlstate.ts'
 
 /** What PostgreSQL lets everybody do, and a node needs for nothing. */
 const TAKEN_FROM_ALL = [
@@ -27,6 +29,25 @@ const PASSWORD_OCTETS = 24
  */
 export async function grantServing(db: Database, role: string): Promise<void> {
   await sql`select grant_serving(${role})`.execute(db.kysely)
+}
+
+/**
+ * What a node asks of its connections becomes the role's defaults: a pooler does not pass it on.
+ * @param db as who may alter the role
+ * @returns the statements that would do it, if `db` may not
+ */
+export async function setServingDefaults(db: Database, role: string): Promise<string[]> {
+  const name = `"${role.replaceAll('"', '""')}"`
+  const statements = Object.entries(SERVING_DEFAULTS).map(
+    ([parameter, value]) => `alter role ${name} set ${parameter} = '${value}'`,
+  )
+  try {
+    for (const statement of statements) await sql.raw(statement).execute(db.kysely)
+    return []
+  } catch (error) {
+    if (sqlStateOf(error) === '42501') return statements
+    throw error
+  }
 }
 
 /**

@@ -44,8 +44,9 @@ const byKind = (column: 'fadePerHour' | 'most'): string => {
   return `case split_part(t.key, ' ', 1) when ${cases.join(' when ')} else 0 end`
 }
 
-const FADED = `greatest(0, t.failures
-      - (${byKind('fadePerHour')}) * extract(epoch from now() - t.updated_at) / 3600)`
+const fadedAt = (time: string): string => `greatest(0, t.failures
+      - (${byKind('fadePerHour')}) * extract(epoch from ${time} - t.updated_at) / 3600)`
+const FADED = fadedAt('now()')
 
 /** SQL: the rows whose keys are in `keys` (a text[] parameter), as one text for decodeThrottles. */
 export const throttlesSql = (
@@ -59,12 +60,12 @@ export function decodeThrottles(field: Buffer | null | undefined): ThrottleCount
 }
 
 /**
- * SQL about the user of the row `owner`: null if the user did not lately log in from the network
+ * SQL about a user: null if the user did not lately log in from the network
  * that is in `parameter`; else whether that is noted well enough that a login writes nothing.
  */
-export const noticeSql = (parameter: string, owner: string): string => `(
+export const noticeSql = (parameter: string, domainId: string, userId: string): string => `(
         select k.seen_at > now() - interval '1 day' from known_networks k
-        where k.domain_id = ${owner}.domain_id and k.user_id = ${owner}.user_id
+        where k.domain_id = ${domainId} and k.user_id = ${userId}
           and k.network = ${parameter}::text and k.seen_at > now() - interval '30 days')`
 
 export const THROTTLES: Statement = {
@@ -83,7 +84,7 @@ export const COUNT_FAILURE: Statement = {
     select from throttles s where s.key = any ($1::text[]) and $2::bytea = any (s.recent))
   order by w.key
   on conflict (key) do update
-    set failures = least(${byKind('most')}, ${FADED} + 1),
+    set failures = least(${byKind('most')}, ${fadedAt('excluded.updated_at')} + 1),
       recent = (t.recent || excluded.recent)
         [greatest(1, cardinality(t.recent) - ${PROOFS_MAX - 2}):],
       updated_at = excluded.updated_at`,

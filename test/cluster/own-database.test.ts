@@ -4,6 +4,7 @@ import { addCertificate } from '../../src/admin/operations/certificates.ts'
 import { Secret } from '../../src/base/secret.ts'
 import { TestAuthority } from '../support/certificates.ts'
 import { NodeProcess } from '../support/node-process.ts'
+import { isPooled } from '../support/pgbouncer.ts'
 import { openTestDatabase, TEST_KEYRING, type TestDatabase } from '../support/postgres.ts'
 import { onServer, SERVING_ROLE, servingUrl } from '../support/postgres-setup.ts'
 
@@ -64,7 +65,9 @@ test('a login that PostgreSQL refuses is waited for, with the reason each time',
     const waiting = start({ DATABASE_URL: url.toString() })
     const error = {
       code: 'STORAGE_LOGIN_REFUSED',
-      message: `the database refused the login: password authentication failed for user "${role}"`,
+      message: isPooled
+        ? 'the database refused the login: SASL authentication failed'
+        : `the database refused the login: password authentication failed for user "${role}"`,
     }
     const first = await waiting.record(WAITING)
     const again = await waiting.record(WAITING, waiting.records.indexOf(first) + 1)

@@ -81,6 +81,7 @@ export async function startServer(options: {
     POPGRES_TLS_CERT: tls.certFile,
     POPGRES_TLS_KEY: tls.keyFile,
     POPGRES_LMTP_LISTEN: `${HOST}:${lmtpPort}`,
+    POPGRES_HTTP_LISTEN: '',
     POPGRES_HOSTNAME: HOSTNAME,
     POPGRES_WORKERS: '2',
     POPGRES_SECRET_KEY: TEST_SECRET_KEY_HEX,

@@ -20,8 +20,8 @@ export interface LogRecord {
 }
 
 export interface NodeProcessOptions {
-  /** DATABASE_URL and POPGRES_… settings. */
-  env?: Record<string, string>
+  /** DATABASE_URL and POPGRES_… settings; undefined: not even what a test usually has. */
+  env?: Record<string, string | undefined>
   cwd?: string
   uid?: number
   gid?: number
@@ -54,6 +54,7 @@ export class NodeProcess {
         POPGRES_POP3_LISTEN: '127.0.0.1:0',
         POPGRES_POP3S_LISTEN: '127.0.0.1:0',
         POPGRES_LMTP_LISTEN: '127.0.0.1:0',
+        POPGRES_HTTP_LISTEN: '',
         POPGRES_WORKERS: '2',
         ...options.env,
       },

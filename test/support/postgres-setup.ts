@@ -15,19 +15,22 @@ import { isAlive } from '../../src/cli/embedded/processes.ts'
 import { startEmbedded } from '../../src/cli/embedded-postgres.ts'
 import { migrate } from '../../src/storage/migrator.ts'
 import { openDatabase } from '../../src/storage/postgres/database.ts'
-import { grantServing } from '../../src/storage/serving-role.ts'
+import { grantServing, setServingDefaults } from '../../src/storage/serving-role.ts'
+import { isPooled, type PgBouncer, startPgBouncer } from './pgbouncer.ts'
 
 declare module 'vitest' {
   export interface ProvidedContext {
     /** Of the server's maintenance database. */
     serverUrl: string
     templateName: string
+    /** Of PgBouncer before that server; undefined: there is none. */
+    poolerPort: number | undefined
   }
 }
 
 /** What nodes in tests log in as: not the owner of the tables. */
 export const SERVING_ROLE = 'popgres_test_serve'
-const MAKE_SERVING_ROLE = `do $$ begin
+export const MAKE_SERVING_ROLE = `do $$ begin
   create role ${SERVING_ROLE} login password '${SERVING_ROLE}';
 exception when duplicate_object then null; end $$`
 
@@ -37,15 +40,19 @@ const log = openLog('error')
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const { url, stop } = await openServer()
   const templateName = `popgres_template_${process.pid}_${project.name.replace(/\W/g, '_')}`
+  let pooler: PgBouncer | undefined
   try {
     await makeTemplate(url, templateName)
+    if (isPooled) pooler = await startPgBouncer(url)
   } catch (error) {
     await stop()
     throw error
   }
   project.provide('serverUrl', url)
   project.provide('templateName', templateName)
+  project.provide('poolerPort', pooler?.port)
   return async () => {
+    await pooler?.stop()
     if (isForeign()) await onServer(url, `drop database if exists ${templateName} with (force)`)
     await stop()
   }
@@ -100,6 +107,7 @@ async function makeTemplate(url: string, name: string): Promise<void> {
     await migrate(db, log)
     await onServer(url, MAKE_SERVING_ROLE)
     await grantServing(db, SERVING_ROLE)
+    await setServingDefaults(db, SERVING_ROLE)
   } finally {
     await db.close()
   }
@@ -119,6 +127,15 @@ export function databaseUrl(serverUrl: string, name: string): string {
   const url = new URL(serverUrl)
   url.pathname = `/${name}`
   return url.toString()
+}
+
+/** The same database as a node reaches it: through PgBouncer, if there is one. */
+export function reachedUrl(url: string, poolerPort: number | undefined): string {
+  if (poolerPort === undefined) return url
+  const reached = new URL(url)
+  reached.hostname = '127.0.0.1' // the server may be reached by a Unix socket
+  reached.port = String(poolerPort)
+  return reached.toString()
 }
 
 /** The same database as a node has it. */

@@ -9,7 +9,7 @@ import { Secret } from '../../src/base/secret.ts'
 import { apopUse } from '../../src/mail/auth/apop-secret.ts'
 import { hashPassword } from '../../src/mail/auth/argon2.ts'
 import { type Database, openDatabase } from '../../src/storage/postgres/database.ts'
-import { databaseUrl, onServer } from './postgres-setup.ts'
+import { databaseUrl, onServer, reachedUrl } from './postgres-setup.ts'
 
 export interface TestDatabase {
   url: string
@@ -27,7 +27,9 @@ export async function openTestDatabase(isEmpty = false): Promise<TestDatabase> {
   const name = `popgres_test_${randomBytes(8).toString('hex')}`
   const template = isEmpty ? 'template0' : inject('templateName')
   await onServer(serverUrl, `create database ${name} template ${template}`)
-  const url = databaseUrl(serverUrl, name)
+  // Migrations go to the server itself: the lock that they take is a session's.
+  const poolerPort = isEmpty ? undefined : inject('poolerPort')
+  const url = reachedUrl(databaseUrl(serverUrl, name), poolerPort)
   const db = openTestConnection(url)
   return {
     url,
@@ -37,6 +39,11 @@ export async function openTestDatabase(isEmpty = false): Promise<TestDatabase> {
       await onServer(serverUrl, `drop database if exists ${name} with (force)`)
     },
   }
+}
+
+/** The same database at the server itself, whatever stands before it. */
+export function directUrl(url: string): string {
+  return databaseUrl(inject('serverUrl'), new URL(url).pathname.slice(1))
 }
 
 /** A second client of the same database: another node, or the other side of a race. */

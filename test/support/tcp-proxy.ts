@@ -45,6 +45,11 @@ export class TcpProxy {
     }
   }
 
+  /** Who is connected stays so; nobody else gets in. */
+  refuse(): void {
+    this.#isRefusing = true
+  }
+
   /** As if nothing had been. */
   heal(): void {
     this.#isRefusing = false

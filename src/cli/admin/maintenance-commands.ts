@@ -3,15 +3,20 @@ import type { Command } from 'commander'
 import { type CheckReport, checkMail } from '../../admin/operations/check.ts'
 import { parseSettings, SETTINGS, type SettingName } from '../../base/settings.ts'
 import { migrate } from '../../storage/migrator.ts'
-import { grantServing } from '../../storage/serving-role.ts'
+import { distribute } from '../../storage/postgres/citus.ts'
+import { grantServing, setServingDefaults } from '../../storage/serving-role.ts'
 import { type CommandContext, withBareDatabase, withDatabase } from '../command-context.ts'
 import { type Column, formatCount, formatJson, formatTable } from '../output.ts'
+
+/** Who owns the tables need not be who made the role. */
+const NOT_SET = 'this role may not set its defaults; behind PgBouncer a superuser has to say:\n'
 
 export function defineMaintenanceCommands(program: Command, context: CommandContext): void {
   program
     .command('migrate')
     .description('bring the tables of the database up to this version')
     .option('--serve-role <name>', 'let this role do what "popgres serve" does, and no more')
+    .option('--citus', 'distribute the tables by domain, where the database has Citus')
     .addHelpText(
       'after',
       `
@@ -22,20 +27,29 @@ The role of DATABASE_URL becomes the owner of the tables. Nodes need not be the 
 for them (create role popgres_serve login password '…'), name it with --serve-role, each time, and
 let "popgres serve" log in as that role. Whatever else it was granted on the tables is taken away.
 
+--citus is for a database that one server no longer carries (docs/scaling.md): rows that are there
+move to the servers of the cluster, which takes as long as copying them. Say it each time.
+
 Examples:
   DATABASE_URL=postgres://popgres@db.example.com/popgres popgres migrate
   DATABASE_URL=postgres://popgres@db.example.com/popgres popgres migrate --serve-role popgres_serve
 `,
     )
-    .action((options: { serveRole?: string }) =>
+    .action((options: { serveRole?: string; citus?: boolean }) =>
       withBareDatabase(context, async ({ db, log }) => {
         log.level = 'warn' // what was applied is printed below
         const { applied } = await migrate(db, log)
         const lines = applied.map((name) => `applied ${name}\n`).join('')
         process.stdout.write(lines === '' ? 'nothing to apply: up to date\n' : lines)
+        if (options.citus) {
+          const tables = await distribute(db)
+          process.stdout.write(tables.map((name) => `distributed ${name}\n`).join(''))
+        }
         if (options.serveRole === undefined) return
         await grantServing(db, options.serveRole)
         process.stdout.write(`granted to ${options.serveRole}\n`)
+        const missing = await setServingDefaults(db, options.serveRole)
+        if (missing.length > 0) process.stdout.write(`${NOT_SET}${missing.join(';\n')};\n`)
       }),
     )
 

@@ -1,16 +1,16 @@
 /**
  * `popgres user import FILE.csv`: the file's columns become rows; what is done with them is in
- * admin/operations/user-import.ts. The file is read twice: once to count, for the progress bar.
+ * admin/transfer/user-import.ts. The file is read twice: once to count, for the progress bar.
  */
 import { createReadStream } from 'node:fs'
 import type { Command } from 'commander'
+import { describeReadError } from '../../admin/read-error.ts'
+import { refused } from '../../admin/refusal.ts'
 import {
   importUsers,
   type UserImportReport,
   type UserImportRow,
-} from '../../admin/operations/user-import.ts'
-import { describeReadError } from '../../admin/read-error.ts'
-import { refused } from '../../admin/refusal.ts'
+} from '../../admin/transfer/user-import.ts'
 import { type CommandContext, withDatabase } from '../command-context.ts'
 import { type CsvRecord, readCsv } from '../csv.ts'
 import { formatCount, formatJson, harmlessLine } from '../output.ts'

@@ -5,7 +5,7 @@
  */
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import type { ImportItem } from '../../admin/operations/import-messages.ts'
+import type { ImportItem } from '../../admin/transfer/import-messages.ts'
 
 export async function readEml(path: string): Promise<ImportItem> {
   const { size, mtime } = await stat(path)

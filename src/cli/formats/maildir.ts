@@ -6,7 +6,7 @@
  */
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ImportItem } from '../../admin/operations/import-messages.ts'
+import type { ImportItem } from '../../admin/transfer/import-messages.ts'
 import { openFile } from './eml.ts'
 
 const SUBDIRECTORIES = ['new', 'cur']

@@ -11,7 +11,7 @@
  *   a line that was ">From " in the message itself loses its ">" too: the format cannot tell.
  */
 import { createReadStream } from 'node:fs'
-import type { ImportItem } from '../../admin/operations/import-messages.ts'
+import type { ImportItem } from '../../admin/transfer/import-messages.ts'
 import { CR, LF } from '../../protocol/wire/ascii.ts'
 import { parseSeparator } from './mbox-separator.ts'
 

@@ -6,8 +6,8 @@
  */
 import { open, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ImportItem } from '../../admin/operations/import-messages.ts'
 import { describeReadError } from '../../admin/read-error.ts'
+import type { ImportItem } from '../../admin/transfer/import-messages.ts'
 import { readEml } from './eml.ts'
 import { isMaildir, measureMaildir, readMaildir } from './maildir.ts'
 import { readMbox } from './mbox.ts'

@@ -21,6 +21,7 @@ export function describeServing(addresses: ServingAddresses, circumstances: Circ
     `  POP3   ${addresses.pop3.join(', ') || '(off)'}`,
     `  POP3S  ${addresses.pop3s.join(', ') || '(off)'}${lacksCertificate ? NO_CERTIFICATE : ''}`,
     `  LMTP   ${addresses.lmtp.join(', ') || '(off)'}`,
+    `  HTTP   ${addresses.http?.join(', ') || '(off)'}  /livez /readyz /metrics`,
     '',
   ]
   if (demo !== undefined) lines.push(...describeDemo(addresses, demo))

@@ -47,8 +47,8 @@ const OPERATOR: Asker = { source: '', domain: '' }
 /** What was computed in this process since its start, wrong and dummy ones included. */
 const counts = { hashed: 0, verified: 0 }
 const concurrency = Math.min(Math.max(availableParallelism(), CONCURRENCY_MIN), CONCURRENCY_MAX)
-const queue = new HashQueue({ concurrency, ...QUEUE })
-const slowQueue = new HashQueue({ concurrency: SLOW_CONCURRENCY, ...QUEUE })
+const queue = new HashQueue({ concurrency, ...QUEUE, name: 'argon2' })
+const slowQueue = new HashQueue({ concurrency: SLOW_CONCURRENCY, ...QUEUE, name: 'slow' })
 
 export function argon2Counts(): { hashed: number; verified: number } {
   return { ...counts }

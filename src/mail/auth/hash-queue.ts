@@ -9,12 +9,15 @@
  * leaves the others half of all turns, and so does a domain that is flooded from many sources.
  */
 import { Failure } from '../../base/failure.ts'
+import { METRICS } from '../../base/metrics.ts'
 
 export interface HashQueueOptions {
   /** How many run at the same time. */
   concurrency: number
   /** How many may wait in all. */
   waitingMax: number
+  /** Under which it is counted; undefined: it is not. */
+  name?: string
   /** How long one may wait for its turn, in milliseconds. */
   deadlineMs: number
 }
@@ -67,11 +70,16 @@ export class HashQueue {
    */
   async run<T>(asker: Asker, work: () => Promise<T>): Promise<T> {
     if (asker.signal?.aborted) throw new Failure('AUTH_OVERLOADED', 'the peer has left')
+    const { name } = this.#options
+    const askedAt = performance.now()
     if (this.#runningCount >= this.#options.concurrency) await this.#wait(asker)
     else this.#runningCount += 1
+    const beganAt = performance.now()
+    if (name) METRICS.hashWaitSeconds.of(name).observe((beganAt - askedAt) / 1_000)
     try {
       return await work()
     } finally {
+      if (name) METRICS.hashSeconds.of(name).observe((performance.now() - beganAt) / 1_000)
       this.#runningCount -= 1
       this.#startNext()
     }
@@ -85,7 +93,10 @@ export class HashQueue {
         this.#remove(waiting)
         settle()
       }
-      const refuse = (): void => leave(() => reject(new Failure('AUTH_OVERLOADED')))
+      const refuse = (): void => {
+        if (this.#options.name) METRICS.hashRefused.of(this.#options.name).add()
+        leave(() => reject(new Failure('AUTH_OVERLOADED')))
+      }
       const timer = setTimeout(refuse, this.#options.deadlineMs)
       signal?.addEventListener('abort', refuse)
       // Neither an address nor a domain name holds a space.
@@ -97,6 +108,7 @@ export class HashQueue {
         refuse,
       }
       this.#waiting.add(waiting)
+      this.#countWaiting(1)
       if (this.#waiting.size > this.#options.waitingMax) this.#findHeaviest()?.refuse()
     })
   }
@@ -110,10 +122,15 @@ export class HashQueue {
 
   #remove(waiting: Waiting): void {
     this.#waiting.delete(waiting)
+    this.#countWaiting(-1)
     for (const share of [waiting.source, waiting.domain, waiting.both]) {
       share.waitingCount -= 1
       if (share.waitingCount === 0) this.#shares.delete(share.key)
     }
+  }
+
+  #countWaiting(count: number): void {
+    if (this.#options.name) METRICS.hashWaiting.of(this.#options.name).add(count)
   }
 
   /**

@@ -8,6 +8,7 @@
  */
 import { hash, randomBytes } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
+import { METRICS } from '../../base/metrics.ts'
 import type { Secret } from '../../base/secret.ts'
 import type { Entitlement } from '../../storage/leases.ts'
 
@@ -42,7 +43,9 @@ export class VerifiedCache {
     const octets = Buffer.concat([this.#key, Buffer.from(`${address}\0`), password.reveal()])
     const key = hash('sha256', octets, 'base64')
     octets.fill(0)
-    return { key, verified: this.#entries.get(key) }
+    const verified = this.#entries.get(key)
+    METRICS.loginCache.of(verified === undefined ? 'miss' : 'hit').add()
+    return { key, verified }
   }
 
   /** @param storedHash undefined: an app password was verified */

@@ -7,6 +7,7 @@
  */
 import { setImmediate as otherInput } from 'node:timers/promises'
 import { isFailure } from '../../base/failure.ts'
+import { METRICS } from '../../base/metrics.ts'
 import { newBodyId } from '../../storage/bodies.ts'
 import {
   type Delivery,
@@ -23,6 +24,7 @@ interface Waiting {
   delivery: Delivery
   resolve: (results: Results | Promise<Results>) => void
   reject: (error: unknown) => void
+  cameAt: number
 }
 
 /** LIMIT: larger ones go alone; they would keep the others of their group waiting. */
@@ -49,7 +51,8 @@ export class DeliveryQueue {
   deliver(delivery: Delivery): Promise<Results> {
     if (!isSmall(delivery)) return deliver(this.#db, delivery)
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ delivery, resolve, reject })
+      this.#waiting.push({ delivery, resolve, reject, cameAt: performance.now() })
+      METRICS.deliveryWaiting.of().add(1)
       if (!this.#isUnderWay) void this.#run()
     })
   }
@@ -84,6 +87,9 @@ export class DeliveryQueue {
       next.push(waiting)
     }
     this.#waiting = rest
+    METRICS.deliveryWaiting.of().add(-group.length)
+    const now = performance.now()
+    for (const { cameAt } of group) METRICS.deliveryWaitSeconds.of().observe((now - cameAt) / 1_000)
     return group
   }
 

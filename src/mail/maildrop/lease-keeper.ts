@@ -9,7 +9,9 @@
  * database's now(), never the wall clock of a node.
  */
 import { randomUUID } from 'node:crypto'
+import { Failure } from '../../base/failure.ts'
 import type { Log } from '../../base/log.ts'
+import { METRICS } from '../../base/metrics.ts'
 import { Roster } from '../../base/roster.ts'
 import type { Lease } from '../../storage/leases.ts'
 import {
@@ -53,6 +55,10 @@ const BEAT_INTERVAL_MS = 5_000
  * said.
  */
 const TRUST_MS = 25_000
+/** Two beats and a moment: a database that answers nothing is away before a beat gives it up. */
+const IN_TOUCH_MS = 12_000
+/** So long a lease may arrive that was asked for under an id that this process had before. */
+const LATE_LEASE_MS = 120_000
 /** A phone that lost its network leaves a session like this; a client that works does not. */
 const GIVES_WAY_AFTER_MS = 60_000
 
@@ -61,6 +67,8 @@ export class LeaseKeeper {
   readonly #live = new Roster<LiveSession>()
   /** Acquires in flight: their rows may exist before their sessions do. */
   readonly #pending = new Set<string>()
+  /** Ids that this process had, with the time from which they are forgotten. */
+  readonly #formerIds = new Map<string, number>()
   #nodeId: string
   #deadNodeIds: readonly string[] = []
   #isRegistered = false
@@ -68,6 +76,7 @@ export class LeaseKeeper {
   /** performance.now() at which the last accepted renewal was SENT. */
   #renewalSentAt = Number.NEGATIVE_INFINITY
   #timer: NodeJS.Timeout | undefined
+  #trustTimer: NodeJS.Timeout | undefined
   #beating: Promise<void> | undefined
 
   constructor(options: LeaseKeeperOptions) {
@@ -92,6 +101,11 @@ export class LeaseKeeper {
    */
   isTrusted(): boolean {
     return performance.now() - this.#renewalSentAt < TRUST_MS
+  }
+
+  /** Whether the database answered lately; sooner in doubt than the leases are. */
+  isInTouch(): boolean {
+    return !this.#isAway && performance.now() - this.#renewalSentAt < IN_TOUCH_MS
   }
 
   /** To be called before a lease is asked for; `track` or `forget` follows. */
@@ -125,6 +139,7 @@ export class LeaseKeeper {
   async stop(): Promise<void> {
     clearInterval(this.#timer)
     await this.#beating
+    clearTimeout(this.#trustTimer)
     if (!this.#isRegistered) return
     this.#isRegistered = false
     this.#renewalSentAt = Number.NEGATIVE_INFINITY
@@ -146,6 +161,7 @@ export class LeaseKeeper {
     try {
       await this.#renew()
       this.#deadNodeIds = await selectDeadNodes(db)
+      await this.#freeFormer()
       await this.#reconcile()
       await onBeat?.()
       if (this.#isAway) log.info('the database is back')
@@ -159,18 +175,35 @@ export class LeaseKeeper {
 
   async #renew(): Promise<void> {
     const sentAt = performance.now()
-    if (this.#isRegistered && !(await renewNode(this.#options.db, this.#nodeId))) this.#die()
+    // Accepted, but the last renewal was not trusted any more when the answer came: somebody may
+    // have read us as dead before it was committed, and take our leases until they look again.
+    const isOurs =
+      !this.#isRegistered || ((await renewNode(this.#options.db, this.#nodeId)) && this.isTrusted())
+    if (!isOurs) this.#die()
     if (!this.#isRegistered) {
       const { hostname, version } = this.#options
-      await insertNode(this.#options.db, {
-        nodeId: this.#nodeId,
-        hostname,
-        pid: process.pid,
-        version,
-      })
+      const node = { nodeId: this.#nodeId, hostname, pid: process.pid, version }
+      if (!(await insertNode(this.#options.db, node))) {
+        this.#rename()
+        throw new Failure('LEASE_LOST', 'what this node registered as has died meanwhile')
+      }
       this.#isRegistered = true
     }
     this.#renewalSentAt = sentAt
+    this.#watchTrust()
+  }
+
+  /**
+   * The next beats may wait for a database that has fallen silent: who sits idle is told in time
+   * that its session is over, before another is given the maildrop.
+   */
+  #watchTrust(): void {
+    clearTimeout(this.#trustTimer)
+    const leftMs = this.#renewalSentAt + TRUST_MS - performance.now()
+    this.#trustTimer = setTimeout(() => {
+      if (this.isTrusted()) this.#watchTrust()
+      else this.#endAll()
+    }, leftMs).unref()
   }
 
   /**
@@ -180,12 +213,30 @@ export class LeaseKeeper {
     this.#options.log.warn('this node was declared dead: its sessions end')
     this.#endAll()
     this.#isRegistered = false
+    this.#rename()
+  }
+
+  #rename(): void {
+    this.#formerIds.set(this.#nodeId, performance.now() + LATE_LEASE_MS)
     this.#nodeId = randomUUID()
     this.#options.onNodeIdChanged?.(this.#nodeId)
   }
 
+  /**
+   * No session goes on under a former id, but what was asked for under it may be carried out when
+   * the database is heard again. Others would wait a minute for that maildrop.
+   */
+  async #freeFormer(): Promise<void> {
+    for (const [nodeId, until] of this.#formerIds) {
+      await deleteNode(this.#options.db, nodeId)
+      if (performance.now() > until) this.#formerIds.delete(nodeId)
+    }
+  }
+
   #endAll(): void {
-    for (const session of this.#live.members()) session.end('lease-lost')
+    const live = this.#live.members()
+    METRICS.leaseLosses.of('heartbeat').add(live.length)
+    for (const session of live) session.end('lease-lost')
   }
 
   async #reconcile(): Promise<void> {
@@ -214,9 +265,11 @@ export class LeaseKeeper {
         fields,
         'the lease is gone or its credential changed: the session ends',
       )
+      METRICS.leaseLosses.of(row === undefined ? 'gone' : 'credential').add()
       session.end('lease-lost')
     } else if (row.isWanted && session.idleMs() >= GIVES_WAY_AFTER_MS) {
       this.#options.log.info(fields, 'another login waits: the idle session ends')
+      METRICS.leaseLosses.of('wanted').add()
       session.end('wanted')
     }
   }

@@ -81,9 +81,12 @@ export interface MaildropOwner {
   end(): void
 }
 
-/** A lease that was asked for once, and the account as it was looked up right after. */
+/**
+ * A lease that was asked for once, and the account as it was looked up right after. An acquired one
+ * is that node's.
+ */
 export type LeaseAttempt = { entitlement: Entitlement; lookup: LoginLookup } & (
-  | { kind: 'acquired'; maildrop: Maildrop }
+  | { kind: 'acquired'; maildrop: Maildrop; nodeId: string }
   | { kind: 'in-use' | 'credential-changed' }
 )
 
@@ -121,7 +124,7 @@ export async function attemptLease(
     isAcquired = outcome.kind === 'acquired'
     if (outcome.kind !== 'acquired') return { kind: outcome.kind, entitlement, lookup }
     const maildrop = new Maildrop(context, { domainId, userId, sessionId }, outcome.counters)
-    return { kind: outcome.kind, maildrop, entitlement, lookup }
+    return { kind: outcome.kind, maildrop, nodeId, entitlement, lookup }
   } finally {
     if (!isAcquired) keeper.forget(sessionId)
   }
@@ -168,7 +171,7 @@ function attemptAgain(
 async function begin(
   { db, keeper }: MaildropContext,
   account: LoginAccount,
-  { maildrop, entitlement }: Extract<LeaseAttempt, { kind: 'acquired' }>,
+  { maildrop, nodeId, entitlement }: Extract<LeaseAttempt, { kind: 'acquired' }>,
   owner: MaildropOwner,
 ): Promise<OpenResult> {
   const { lease } = maildrop
@@ -191,7 +194,8 @@ async function begin(
       if (reason === 'wanted') void maildrop.close()
     },
   })
-  if (keeper.isTrusted()) return { kind: 'opened', maildrop }
+  // Under another id by now: this lease was a dead node's for a while, and may be another's.
+  if (keeper.isTrusted() && keeper.nodeId === nodeId) return { kind: 'opened', maildrop }
   await maildrop.close()
   throw new Failure('LEASE_LOST', 'the heartbeat became overdue while the lease was taken')
 }
@@ -312,17 +316,27 @@ export class Maildrop {
   /** Asks the database what became of the QUIT whose answer was lost, until it answers. */
   async #resolve(): Promise<CommitResult> {
     const { db, log } = this.#context
-    const deadline = performance.now() + RESOLVE_DEADLINE_MS
-    while (performance.now() < deadline) {
-      try {
-        const result = await resolveCommit(db, this.lease)
-        log.info({ session: this.lease.sessionId, result }, 'the lost QUIT is resolved')
-        return result
-      } catch {
+    const { sessionId } = this.lease
+    const patience = new AbortController()
+    const { signal } = patience
+    // A connection that says nothing is given up later than that. What it was asked does no harm,
+    // whenever it arrives.
+    const isOver = delay(RESOLVE_DEADLINE_MS, undefined, { signal }).catch(() => undefined)
+    try {
+      for (const deadline = performance.now() + RESOLVE_DEADLINE_MS; ; ) {
+        const asked = resolveCommit(db, this.lease).catch(() => undefined)
+        const result = await Promise.race([asked, isOver])
+        if (result !== undefined) {
+          log.info({ session: sessionId, result }, 'the lost QUIT is resolved')
+          return result
+        }
+        if (performance.now() >= deadline) break
         await delay(RESOLVE_PAUSE_MS)
       }
+    } finally {
+      patience.abort()
     }
-    log.error({ session: this.lease.sessionId }, 'QUIT stays undecided: closing without a reply')
+    log.error({ session: sessionId }, 'QUIT stays undecided: closing without a reply')
     return 'undecided'
   }
 }

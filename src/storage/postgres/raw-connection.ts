@@ -14,8 +14,10 @@
  */
 import { EventEmitter } from 'node:events'
 import { Socket, type SocketConstructorOpts } from 'node:net'
-import { Client, type ClientConfig, Connection, Query } from 'pg'
+import { type ClientConfig, Connection, Query } from 'pg'
 import { assert } from '../../base/assert.ts'
+import { HostedClient, type HostedConfig } from './hosted-client.ts'
+import { WHY_NOT_WRITABLE } from './hosts.ts'
 import type { RowMemory } from './row-memory.ts'
 
 /** The fields of one row as the server sent them in binary format; null is SQL's null. */
@@ -190,6 +192,10 @@ class ReusingSocket extends Socket {
 }
 
 class RawConnection extends Connection {
+  /** Names of statements that the server refused to prepare: see RowQuery. */
+  readonly refused = new Set<string>()
+  declare readonly parsedStatements: Record<string, string | undefined>
+  declare close: (statement: { type: 'S'; name: string }) => void
   #isGathering = false
   #splitter: RowSplitter | undefined
 
@@ -236,14 +242,38 @@ class RawConnection extends Connection {
 
 type Answer = (error: Error | null, rows: RawRow[]) => void
 
+/** What a Query has and its type declarations do not name. */
+interface QueryInternals {
+  prepare(connection: RawConnection): void
+  handleError(error: Error, connection: RawConnection): void
+}
+
+const { prepare, handleError } = Query.prototype as unknown as QueryInternals
+
 /** One execution of a prepared statement: what pg calls while its answer comes in. */
 class RowQuery extends Query {
   declare callback: Answer
+  declare readonly name: string
   #rows: RawRow[] = []
 
   constructor(name: string, text: string, values: readonly unknown[], callback: Answer) {
     super(text)
     Object.assign(this, { name, values, callback })
+  }
+
+  /**
+   * A name that was refused is free for PostgreSQL, but not for PgBouncer, which remembers what it
+   * has passed on and ends who prepares it again: it is told to forget.
+   */
+  prepare(connection: RawConnection): void {
+    if (connection.refused.size > 0 && connection.refused.delete(this.name))
+      connection.close({ type: 'S', name: this.name })
+    prepare.call(this as unknown as QueryInternals, connection)
+  }
+
+  handleError(error: Error, connection: RawConnection): void {
+    if (connection.parsedStatements[this.name] === undefined) connection.refused.add(this.name)
+    handleError.call(this as unknown as QueryInternals, error, connection)
   }
 
   /** @param rows several at once: what our connection emits */
@@ -259,29 +289,13 @@ class RowQuery extends Query {
   }
 }
 
-/**
- * pg leaves the socket open where it has no password to answer with: PostgreSQL would wait for a
- * minute, our process with it, and whoever creates a database.
- */
-function hangUpOnError(connection: Connection): void {
-  connection.on('error', () => connection.stream.destroy())
-}
-
-/** An ordinary pg Client. */
-export class TextClient extends Client {
-  constructor(config: ClientConfig) {
-    super(config)
-    hangUpOnError(this.connection)
-  }
-}
-
 /** A pg Client whose rows are arrays of Buffers; named statements only, all in binary format. */
-export class RawClient extends Client {
+export class RawClient extends HostedClient {
   declare readonly connection: RawConnection
 
-  constructor(config: ClientConfig) {
+  constructor(config: HostedConfig) {
     // Read by pg for every query: its results are wanted in binary format.
-    super({ ...config, binary: true } as ClientConfig)
+    super({ ...config, binary: true } as HostedConfig)
     const made = this.connection as unknown as Connection & ConnectionInternals
     // The Client has read the URL, the environment and the TLS settings; its connection has made a
     // socket that is not connected yet. TLS reads from that one itself.
@@ -294,7 +308,11 @@ export class RawClient extends Client {
     } as unknown as ClientConfig)
     assert('attachListeners' in made, 'pg.Connection has attachListeners: is this pg 8?')
     Object.defineProperty(this, 'connection', { value: own, writable: true, enumerable: true })
-    hangUpOnError(own)
+  }
+
+  async askWhyNotWritable(): Promise<string | null> {
+    const [row] = await this.selectRows('why-not-writable', WHY_NOT_WRITABLE, [])
+    return row?.[0]?.toString('utf8') ?? null
   }
 
   /**

@@ -47,6 +47,9 @@ const LOGIN_REFUSALS = new Set([
   '28P01', // invalid_password
   '3D000', // invalid_catalog_name: no such database
 ])
+// PgBouncer has one SQLSTATE for whatever it says itself.
+const POOLER_STATE = '08P01'
+const POOLER_REFUSALS = /^no such (user|database)|authentication failed/
 // What pg says where PostgreSQL asks for a password and it has been given none.
 const NO_PASSWORD = /client password must be a/
 
@@ -84,8 +87,13 @@ function inDoubt(cause: Error): Failure {
   return new Failure('STORAGE_IN_DOUBT', `the connection broke: ${cause.message}`, cause)
 }
 
+function isLoginRefusal({ sqlState, message }: SqlError): boolean {
+  if (sqlState === POOLER_STATE) return POOLER_REFUSALS.test(message)
+  return LOGIN_REFUSALS.has(sqlState)
+}
+
 function notConnected(cause: Error): Failure {
-  const isRefused = cause instanceof SqlError && LOGIN_REFUSALS.has(cause.sqlState)
+  const isRefused = cause instanceof SqlError && isLoginRefusal(cause)
   if (isRefused || NO_PASSWORD.test(cause.message)) {
     const why = isRefused ? cause.message : 'DATABASE_URL has no password'
     return new Failure('STORAGE_LOGIN_REFUSED', `the database refused the login: ${why}`, cause)

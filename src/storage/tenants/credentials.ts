@@ -62,7 +62,7 @@ export const CREDENTIAL_USED: Statement = {
   name: 'credential-used',
   text: `update credentials c set last_used_at = now()
   where c.domain_id = $1 and c.user_id = $2 and c.credential_id = $3::uuid
-    and not ${USE_IS_RECORDED_SQL}`,
+    and (c.last_used_at is null or c.last_used_at <= now() - interval '1 hour')`,
 }
 
 /**

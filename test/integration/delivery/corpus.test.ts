@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { importMessages } from '../../../src/admin/operations/import-messages.ts'
+import { importMessages } from '../../../src/admin/transfer/import-messages.ts'
 import { readSources } from '../../../src/cli/formats/sources.ts'
 import { corpusFiles } from '../../support/corpus.ts'
 import {

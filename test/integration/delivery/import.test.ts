@@ -7,7 +7,7 @@ import {
   type ImportItem,
   type ImportProgress,
   importMessages,
-} from '../../../src/admin/operations/import-messages.ts'
+} from '../../../src/admin/transfer/import-messages.ts'
 import { measureSources, readSources } from '../../../src/cli/formats/sources.ts'
 import { readStored } from '../../support/lmtp.ts'
 import { longMessage } from '../../support/mail.ts'

@@ -7,6 +7,7 @@ import type { Delivery, DeliveryResult } from '../../../src/storage/deliveries.t
 import type { Database } from '../../../src/storage/postgres/database.ts'
 import type { LineClient } from '../../support/line-client.ts'
 import { openLmtp, startTestLmtp } from '../../support/lmtp.ts'
+import { isPooled } from '../../support/pgbouncer.ts'
 import {
   addUser,
   openTestConnection,
@@ -186,7 +187,8 @@ describe('one that fails leaves the others delivered:', () => {
     await expectInOrder(user(3), 1)
   })
 
-  test('a maildrop that somebody has locked waits alone', async () => {
+  // The 50 ms are the serving role's, and behind a pooler the owner's connections have none.
+  test.skipIf(isPooled)('a maildrop that somebody has locked waits alone', async () => {
     for (const who of users) await queue.deliver(message(0, who))
     const holder = await Holder.open(database.url)
     await holder.begin()

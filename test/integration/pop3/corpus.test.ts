@@ -1,7 +1,7 @@
 /** Every message of the corpus comes back over RETR as it went in, and LIST, UIDL and TOP agree. */
 import { readFileSync, statSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { importMessages } from '../../../src/admin/operations/import-messages.ts'
+import { importMessages } from '../../../src/admin/transfer/import-messages.ts'
 import { readSources } from '../../../src/cli/formats/sources.ts'
 import { corpusFiles } from '../../support/corpus.ts'
 import { openLmtp, sendMail, startTestLmtp, toStored } from '../../support/lmtp.ts'

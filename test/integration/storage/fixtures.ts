@@ -19,6 +19,7 @@ import {
   openDatabase,
   type Statement,
 } from '../../../src/storage/postgres/database.ts'
+import { directUrl } from '../../support/postgres.ts'
 
 export interface User {
   domainId: number
@@ -126,7 +127,8 @@ export class Holder {
   }
 
   static async open(url: string): Promise<Holder> {
-    const client = new pg.Client(url)
+    // Its backend is its own, as that of somebody's psql.
+    const client = new pg.Client(directUrl(url))
     client.on('error', () => undefined)
     await client.connect()
     const { rows } = await client.query('select pg_backend_pid() as pid')

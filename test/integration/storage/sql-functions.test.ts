@@ -4,6 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { checkMaildrops } from '../../../src/storage/check.ts'
 import { commitDeletes } from '../../../src/storage/leases.ts'
 import type { Database } from '../../../src/storage/postgres/database.ts'
+import { isPooled } from '../../support/pgbouncer.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 import {
   acquire,
@@ -91,7 +92,8 @@ describe('delete_messages', () => {
     expect(await deleteMessages(address, [2])).toBe(1)
   })
 
-  test('keeps a login out while it works', async () => {
+  // The 50 ms are the serving role's, and behind a pooler the owner's connections have none.
+  test.skipIf(isPooled)('keeps a login out while it works', async () => {
     const patient = openPatient(database.url)
     const [holder, observer] = [await Holder.open(database.url), await Holder.open(database.url)]
     await holder.begin()

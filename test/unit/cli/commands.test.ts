@@ -39,7 +39,7 @@ test('the commands that the documentation names are there', () => {
     message: ['list', 'show', 'delete'],
   }
   const wanted = Object.entries(nouns).flatMap(([noun, verbs]) => verbs.map((v) => `${noun} ${v}`))
-  const single = ['serve', 'migrate', 'settings', 'check', 'import']
+  const single = ['serve', 'migrate', 'settings', 'check', 'import', 'restore', 'health']
   expect(names.sort()).toEqual([...single, ...wanted].sort())
 })
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parseSettings } from '../../../src/base/settings.ts'
-import { checkTlsFiles } from '../../../src/cli/tls-files.ts'
+import { checkTlsFiles } from '../../../src/cli/serve/tls-files.ts'
 import { TestAuthority } from '../../support/certificates.ts'
 
 let directory: string

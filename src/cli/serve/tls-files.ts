@@ -4,14 +4,14 @@
  * are renewed under a running node, nothing stops it any more: see server/tls/certificates.ts.
  */
 import { readFile, stat } from 'node:fs/promises'
-import { Failure, isTemporary } from '../base/failure.ts'
-import type { Log } from '../base/log.ts'
-import { Secret } from '../base/secret.ts'
-import type { SettingName, Settings } from '../base/settings.ts'
-import type { TlsFiles } from '../cluster/worker-messages.ts'
-import { checkKey, openKeyPair, readCertificate, reasonOf } from '../server/tls/key-pair.ts'
-import { hasCertificates } from '../storage/certificates.ts'
-import type { Database } from '../storage/postgres/database.ts'
+import { Failure, isTemporary } from '../../base/failure.ts'
+import type { Log } from '../../base/log.ts'
+import { Secret } from '../../base/secret.ts'
+import type { SettingName, Settings } from '../../base/settings.ts'
+import type { TlsFiles } from '../../cluster/worker-messages.ts'
+import { checkKey, openKeyPair, readCertificate, reasonOf } from '../../server/tls/key-pair.ts'
+import { hasCertificates } from '../../storage/certificates.ts'
+import type { Database } from '../../storage/postgres/database.ts'
 
 /**
  * @returns the certificate for clients that ask for no other host; undefined: none is set

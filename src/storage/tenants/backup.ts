@@ -1,0 +1,333 @@
+/**
+ * Handing back what a backup holds: a second database, restored beside the living one, is read and
+ * what is missing is written. Both speak the same schema. A message keeps its uid where the
+ * maildrop is still the one that it was taken from, so that clients see the unique-id that they
+ * know; in a maildrop that was made anew it carries the old one as an imported unique-id.
+ */
+import { type Kysely, type Selectable, sql } from 'kysely'
+import { Failure } from '../../base/failure.ts'
+import { insertBody, insertStretch, STRETCH_OCTETS, selectStretch } from '../bodies.ts'
+import type { Database } from '../postgres/database.ts'
+import type { Tables } from '../schema.ts'
+
+export type DomainBackup = Selectable<Tables['domains']>
+export type UserBackup = Selectable<Tables['users']>
+export type MaildropBackup = Selectable<Tables['maildrops']>
+
+/** As `messages` and `trash` have it; of the domain and user of the backup. */
+export type MessageBackup = Omit<Selectable<Tables['messages']>, 'domain_id' | 'user_id'> & {
+  body_octets: number
+}
+
+/** Ids differ from the backup's where domain or user were made anew since. */
+export interface Maildrop {
+  domainId: number
+  userId: number
+}
+
+/** None of ours: it names no node that could renew it. */
+const NO_NODE = '00000000-0000-0000-0000-000000000000'
+
+export async function selectDomainBackup(
+  db: Database,
+  name: string,
+): Promise<DomainBackup | undefined> {
+  return await db.kysely
+    .selectFrom('domains')
+    .selectAll()
+    .where('name', '=', name)
+    .executeTakeFirst()
+}
+
+/** @param localPart undefined: of all; in any case of letters */
+export async function selectUserBackups(
+  db: Database,
+  domainId: number,
+  localPart: string | undefined,
+): Promise<UserBackup[]> {
+  const users = db.kysely.selectFrom('users').selectAll().where('domain_id', '=', domainId)
+  if (localPart === undefined) return await users.orderBy('user_id').execute()
+  const wanted = localPart.toLowerCase()
+  return await users.where(sql<boolean>`lower(local_part) = ${wanted}`).execute()
+}
+
+export async function selectMaildropBackup(
+  db: Database,
+  { domainId, userId }: Maildrop,
+): Promise<MaildropBackup | undefined> {
+  return await db.kysely
+    .selectFrom('maildrops')
+    .selectAll()
+    .where('domain_id', '=', domainId)
+    .where('user_id', '=', userId)
+    .executeTakeFirst()
+}
+
+/**
+ * @param sessionId what this session deleted, from the trash; undefined: what lay in the maildrop
+ * @param limit rows at most, in the order of uid, from the one after `afterUid`
+ */
+export async function selectMessageBackups(
+  db: Database,
+  { domainId, userId }: Maildrop,
+  page: { sessionId: string | undefined; afterUid: number; limit: number },
+): Promise<MessageBackup[]> {
+  const { sessionId, afterUid, limit } = page
+  const source = sessionId === undefined ? sql`messages` : sql`trash`
+  const ofSession = sessionId === undefined ? sql`` : sql`and m.session_id = ${sessionId}::uuid`
+  const { rows } = await sql<MessageBackup>`
+    select m.uid, m.octets, m.body_id, m.prefix, m.unique_id, m.received_at,
+      b.octets as body_octets
+    from ${source} m join bodies b on b.domain_id = m.domain_id and b.body_id = m.body_id
+    where m.domain_id = ${domainId} and m.user_id = ${userId} and m.uid > ${afterUid} ${ofSession}
+    order by m.uid limit ${limit}`.execute(db.kysely)
+  return rows
+}
+
+/** Settings as they were; the id too, unless it is another's by now. @returns its id */
+export async function insertDomainBackup(db: Database, domain: DomainBackup): Promise<number> {
+  const { domain_id, ...settings } = domain
+  const taken = await db.kysely
+    .selectFrom('domains')
+    .select('domain_id')
+    .where('domain_id', '=', domain_id)
+    .executeTakeFirst()
+  const row = await db.kysely
+    .insertInto('domains')
+    .values(taken === undefined ? domain : settings)
+    .returning('domain_id')
+    .executeTakeFirstOrThrow()
+  return row.domain_id
+}
+
+/**
+ * With password and app passwords. What is sealed (APOP, SCRAM) is bound to the ids and goes where
+ * one of them is another's by now.
+ */
+export async function insertUserBackup(
+  db: Database,
+  domainId: number,
+  user: UserBackup,
+  credentials: Selectable<Tables['credentials']>[],
+): Promise<number> {
+  const { user_id, ...row } = user
+  return await db.kysely.transaction().execute(async (trx) => {
+    const taken = await trx
+      .selectFrom('users')
+      .select('user_id')
+      .where('domain_id', '=', domainId)
+      .where('user_id', '=', user_id)
+      .executeTakeFirst()
+    const areSameIds = taken === undefined && domainId === user.domain_id
+    const ofIds = areSameIds ? { user_id } : { apop_secret: null, scram_keys: null }
+    const made = await trx
+      .insertInto('users')
+      .values({ ...row, ...ofIds, domain_id: domainId })
+      .returning('user_id')
+      .executeTakeFirstOrThrow()
+    const ids = { domain_id: domainId, user_id: Number(made.user_id) }
+    if (credentials.length > 0)
+      await trx
+        .insertInto('credentials')
+        .values(credentials.map((each) => ({ ...each, ...ids })))
+        .execute()
+    return ids.user_id
+  })
+}
+
+/** Empty, and the next uid is beyond all that were given out. Nothing if there is one. */
+export async function insertMaildropBackup(
+  db: Database,
+  { domainId, userId }: Maildrop,
+  maildrop: MaildropBackup,
+): Promise<void> {
+  await db.kysely
+    .insertInto('maildrops')
+    .values({ ...maildrop, domain_id: domainId, user_id: userId, message_count: 0, octets: 0 })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute()
+}
+
+export async function selectCredentialBackups(
+  db: Database,
+  { domainId, userId }: Maildrop,
+): Promise<Selectable<Tables['credentials']>[]> {
+  return await db.kysely
+    .selectFrom('credentials')
+    .selectAll()
+    .where('domain_id', '=', domainId)
+    .where('user_id', '=', userId)
+    .execute()
+}
+
+/**
+ * What lies in the maildrop already is not in the answer.
+ * @param isSame by uid; otherwise by unique-id, which all messages then have
+ */
+export async function selectMissing(
+  db: Database,
+  { domainId, userId }: Maildrop,
+  messages: readonly MessageBackup[],
+  isSame: boolean,
+): Promise<MessageBackup[]> {
+  const uids = isSame ? messages.map(({ uid }) => uid) : []
+  const uniqueIds = messages.flatMap(({ unique_id }) => unique_id ?? [])
+  const rows = await db.kysely
+    .selectFrom('messages')
+    .select(['uid', 'unique_id'])
+    .where('domain_id', '=', domainId)
+    .where('user_id', '=', userId)
+    .where(sql<boolean>`(uid = any(${uids}::integer[]) or unique_id = any(${uniqueIds}::text[]))`)
+    .execute()
+  const thereUids = new Set(isSame ? rows.map(({ uid }) => uid) : [])
+  const thereIds = new Set(rows.map(({ unique_id }) => unique_id))
+  return messages.filter(
+    ({ uid, unique_id: id }) => !(thereUids.has(uid) || (id !== null && thereIds.has(id))),
+  )
+}
+
+/**
+ * Copies a body that is not there, under its own id. One that an earlier run began is begun anew.
+ * @throws {Failure} MESSAGE_DAMAGED if the backup has not all of it
+ */
+export async function copyBody(
+  db: Database,
+  domainId: number,
+  backup: Database,
+  source: { domainId: number; bodyId: string; bodyOctets: number },
+): Promise<void> {
+  const { bodyId, bodyOctets } = source
+  const body = db.kysely.selectFrom('bodies').select('octets')
+  const there = await body
+    .where('domain_id', '=', domainId)
+    .where('body_id', '=', bodyId)
+    .executeTakeFirst()
+  if (there !== undefined && there.octets !== null) return
+  if (there !== undefined)
+    await db.kysely
+      .deleteFrom('bodies')
+      .where('domain_id', '=', domainId)
+      .where('body_id', '=', bodyId)
+      .where('octets', 'is', null)
+      .execute()
+  await insertBody(db, domainId, bodyId)
+  for (let nth = 0; nth * STRETCH_OCTETS < bodyOctets; nth += 1) {
+    const pieces = await selectStretch(backup, source.domainId, source, nth)
+    await insertStretch(db, domainId, bodyId, nth, Buffer.concat(pieces))
+  }
+  await db.kysely
+    .updateTable('bodies')
+    .set({ octets: bodyOctets })
+    .where('domain_id', '=', domainId)
+    .where('body_id', '=', bodyId)
+    .execute()
+}
+
+/**
+ * Puts messages back whose bodies are there, in one transaction that holds the lease: a session
+ * that has listed the maildrop would otherwise see it change.
+ * @param isSame the maildrop is the one that they were taken from: uids stay
+ * @returns how many were not there; undefined: the maildrop is open in a session
+ */
+export async function insertMessageBackups(
+  db: Database,
+  maildrop: Maildrop,
+  messages: readonly MessageBackup[],
+  isSame: boolean,
+): Promise<number | undefined> {
+  const { domainId, userId } = maildrop
+  return await db.kysely.transaction().execute(async (trx) => {
+    const sessionId = await holdLease(trx, maildrop)
+    if (sessionId === undefined) return undefined
+    const { next_uid: nextUid } = await trx
+      .selectFrom('maildrops')
+      .select('next_uid')
+      .where('domain_id', '=', domainId)
+      .where('user_id', '=', userId)
+      .forNoKeyUpdate()
+      .executeTakeFirstOrThrow()
+    const rows = messages.map(({ body_octets, ...message }, nth) => ({
+      ...message,
+      uid: isSame ? message.uid : nextUid + nth,
+      domain_id: domainId,
+      user_id: userId,
+    }))
+    const put = await trx
+      .insertInto('messages')
+      .values(rows)
+      .onConflict((conflict) => conflict.doNothing())
+      .returning(['uid', 'octets', 'unique_id'])
+      .execute()
+    await trx
+      .deleteFrom('trash')
+      .where('domain_id', '=', domainId)
+      .where('user_id', '=', userId)
+      .where(sql<boolean>`uid = any(${put.map(({ uid }) => uid)}::integer[])`)
+      .execute()
+    await countIn(trx, maildrop, put)
+    await trx
+      .deleteFrom('sessions')
+      .where('domain_id', '=', domainId)
+      .where('user_id', '=', userId)
+      .where('session_id', '=', sessionId)
+      .execute()
+    return put.length
+  })
+}
+
+async function countIn(
+  trx: Kysely<Tables>,
+  { domainId, userId }: Maildrop,
+  put: readonly Pick<MessageBackup, 'uid' | 'octets' | 'unique_id'>[],
+): Promise<void> {
+  const octets = put.reduce((sum, message) => sum + message.octets, 0)
+  const uidMax = put.reduce((most, { uid }) => Math.max(most, uid), 0)
+  const isNamed = put.some(({ unique_id }) => unique_id !== null)
+  await trx
+    .updateTable('maildrops')
+    .set((eb) => ({
+      message_count: eb('message_count', '+', put.length),
+      octets: eb('octets', '+', octets),
+      next_uid: sql<number>`greatest(next_uid, ${uidMax + 1}::integer)`,
+      has_unique_ids: sql<boolean>`has_unique_ids or ${isNamed}`,
+    }))
+    .where('domain_id', '=', domainId)
+    .where('user_id', '=', userId)
+    .execute()
+}
+
+/** Gone with the transaction at the latest; a login meanwhile reads [IN-USE]. */
+async function holdLease(
+  trx: Kysely<Tables>,
+  { domainId, userId }: Maildrop,
+): Promise<string | undefined> {
+  const { rows } = await sql<{ session_id: string }>`
+    insert into sessions as s (domain_id, user_id, session_id, node_id, client, since)
+    values (${domainId}, ${userId}, gen_random_uuid(), ${NO_NODE}::uuid, 'restore', now())
+    on conflict (domain_id, user_id) do update
+      set session_id = excluded.session_id, node_id = excluded.node_id,
+        client = excluded.client, since = excluded.since
+      where s.node_id = any (array(
+        select n.node_id from nodes n where n.heartbeat_at <= now() - interval '30 s'))
+    returning session_id`.execute(trx)
+  return rows[0]?.session_id
+}
+
+/** @throws {Failure} OPERATION_REFUSED unless both have had the same migrations */
+export async function checkSameSchema(db: Database, backup: Database): Promise<void> {
+  const [ours, theirs] = await Promise.all([db, backup].map(selectMigrations))
+  if (ours !== theirs)
+    throw new Failure(
+      'OPERATION_REFUSED',
+      `the backup's tables are of another version (${theirs} against ${ours}): ` +
+        'run "popgres migrate" with DATABASE_URL set to the restored copy first',
+    )
+}
+
+async function selectMigrations(db: Database): Promise<string> {
+  const row = await db.kysely
+    .selectFrom('schema_migrations')
+    .select((eb) => eb.fn.max('name').as('last'))
+    .executeTakeFirst()
+  return row?.last ?? 'none'
+}

@@ -1,0 +1,199 @@
+/**
+ * Where each statement would go if the tables lay on several servers (storage/postgres/citus.ts): what is
+ * about a tenant names domain_id and goes to one shard. PostgreSQL's own plan tells: each look into
+ * a distributed table has domain_id = a parameter among its conditions, whatever way the statement
+ * says it, and each row that is inserted gets it from such a parameter. A statement that does not
+ * is in the list below with its reason, or the test is red.
+ */
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import {
+  DISTRIBUTED_TABLES,
+  LOCAL_TABLES,
+  REFERENCE_TABLES,
+} from '../../src/storage/postgres/citus.ts'
+import { openTestDatabase, type TestDatabase } from '../support/postgres.ts'
+import { collectStatements } from './statements.ts'
+
+/** Statements about all domains or about nodes: they go to every shard, and why they may. */
+const EVERY_SHARD = new Map([
+  ['login-account', 'an address becomes ids: by name; once for each login that no cache knows'],
+  ['recipient', 'an address becomes ids: by name; at RCPT'],
+  ['certificate-owners', 'by the certificate: at SASL EXTERNAL'],
+  ['apop-user', 'whether anybody can use APOP: a heartbeat'],
+  ['scram-use', 'whether everybody can use SCRAM: a heartbeat'],
+  ['policy-common', 'what CAPA tells before the login: a heartbeat'],
+  ['node-delete-leases', 'the leases of a node: at its end'],
+  ['node-delete', 'the leases of a node: at its end'],
+  ['node-sessions', 'the leases of a node: a heartbeat'],
+  ['node-sessions-delete', 'the leases of a node: rows that no session knows of'],
+  ['nodes-sweep-dead-leases', 'the leases of dead nodes, now and then'],
+  ['nodes-sweep-unknown-leases', 'the leases of unknown nodes, now and then'],
+  ['nodes-sweep', 'the leases of dead nodes, now and then'],
+  ['last-logins-sweep', 'rows of all domains that are over'],
+  ['known-networks-sweep', 'rows of all domains that are over'],
+])
+
+/** Statements whose queries are inside a function of the database, and which tables it has. */
+const FUNCTIONS = new Map([['messages-expire', 'expire_messages: domain_id is its first argument']])
+
+interface PlanNode {
+  'Node Type': string
+  'Parent Relationship'?: string
+  Operation?: string
+  'Relation Name'?: string
+  'Index Cond'?: string
+  'Recheck Cond'?: string
+  Filter?: string
+  Output?: string[]
+  Plans?: PlanNode[]
+}
+
+const statements = await collectStatements()
+const distributed: readonly string[] = DISTRIBUTED_TABLES
+let database: TestDatabase
+let client: pg.Client
+
+beforeAll(async () => {
+  database = await openTestDatabase()
+  client = new pg.Client({ connectionString: database.url })
+  await client.connect()
+})
+afterAll(async () => {
+  await client.end()
+  await database.close()
+})
+
+async function select(text: string): Promise<string[]> {
+  const { rows } = await client.query({ text, rowMode: 'array' })
+  return rows.map((row) => row.join(' '))
+}
+
+async function nodesOf(text: string): Promise<PlanNode[]> {
+  const { rows } = await client.query(`explain (generic_plan, verbose, format json) ${text}`)
+  const all: PlanNode[] = []
+  const visit = (node: PlanNode): void => {
+    all.push(node)
+    node.Plans?.forEach(visit)
+  }
+  visit(rows[0]['QUERY PLAN'][0].Plan)
+  return all
+}
+
+const NAMES_DOMAIN = /\bdomain_id = \$\d+/
+
+/** What of a statement would not go to one shard; nothing: it would. */
+async function strayParts(text: string): Promise<string[]> {
+  const stray: string[] = []
+  for (const node of await nodesOf(text)) {
+    const table = node['Relation Name']
+    if (table === undefined || !distributed.includes(table)) continue
+    const type = node['Node Type']
+    if (/Scan/.test(type)) {
+      const conditions = [node['Index Cond'], node['Recheck Cond'], node.Filter]
+      if (!conditions.some((condition) => NAMES_DOMAIN.test(condition ?? '')))
+        stray.push(`${type} of ${table}`)
+    }
+    // The first column of each is domain_id; a column of that name comes from a look as above.
+    const rows = node.Plans?.find((plan) => plan['Parent Relationship'] === 'Outer')
+    const first = rows?.Output?.[0] ?? ''
+    if (node.Operation === 'Insert' && !/^\(?\$\d+\)?(::integer)?$|\bdomain_id$/.test(first))
+      stray.push(`insert into ${table} of ${first}`)
+  }
+  return stray
+}
+
+describe('the schema', () => {
+  test('each table is in one list of storage/postgres/citus.ts', async () => {
+    const tables = await select(`select relname from pg_class
+      where relkind = 'r' and relnamespace = current_schema()::regnamespace order by relname`)
+    const listed = [...DISTRIBUTED_TABLES, ...REFERENCE_TABLES, ...LOCAL_TABLES]
+    expect([...listed].sort()).toEqual(tables.sort())
+  })
+
+  test('domain_id is the first column of each distributed table, and in each unique index', async () => {
+    const first = await select(`select attrelid::regclass::text from pg_attribute
+      where attname = 'domain_id' and attnum = 1 and attrelid::regclass::text = any (
+        '{${distributed.join(',')}}') `)
+    expect(first.sort()).toEqual([...distributed].sort())
+    const wrong = await select(`select i.indexrelid::regclass::text from pg_index i
+      where i.indisunique and i.indrelid::regclass::text = any ('{${distributed.join(',')}}')
+        and not 1 = any (i.indkey::smallint[])`)
+    expect(wrong).toEqual([])
+  })
+
+  test('each key between distributed tables names domain_id on both sides', async () => {
+    const names = `'{${distributed.join(',')}}'`
+    const wrong = await select(`select conrelid::regclass, conname from pg_constraint
+      where contype = 'f' and conrelid::regclass::text = any (${names})
+        and confrelid::regclass::text = any (${names})
+        and not (conkey[1] = 1 and confkey[1] = 1)`)
+    expect(wrong).toEqual([])
+  })
+
+  test('no table has a trigger, but those that carry out foreign keys', async () => {
+    expect(await select('select tgname from pg_trigger where not tgisinternal')).toEqual([])
+  })
+})
+
+describe('the statements', () => {
+  test.each(statements)('$name', async ({ name, text }) => {
+    const stray = FUNCTIONS.has(name) ? [] : await strayParts(text)
+    if (EVERY_SHARD.has(name)) expect(stray, 'goes to one shard: off the list').not.toEqual([])
+    else expect(stray).toEqual([])
+  })
+
+  test('each that is excused is a statement', () => {
+    const names = new Set(statements.map(({ name }) => name))
+    const excused = [...EVERY_SHARD.keys(), ...FUNCTIONS.keys()]
+    expect(excused.filter((name) => !names.has(name))).toEqual([])
+  })
+
+  test('each that calls a function of ours is excused', async () => {
+    const own = await select(`select proname from pg_proc
+      where pronamespace = current_schema()::regnamespace`)
+    const calling = statements.filter(({ text }) =>
+      own.some((name) => new RegExp(`\\b${name}\\(`).test(text)),
+    )
+    expect(calling.map(({ name }) => name)).toEqual([...FUNCTIONS.keys()])
+  })
+
+  test('no INSERT of VALUES … ON CONFLICT has a subquery', () => {
+    const wrong = statements.filter(({ text }) =>
+      /\bvalues\s*\((?:(?!\bon conflict\b)[\s\S])*\bselect\b[\s\S]*\bon conflict\b/.test(text),
+    )
+    expect(wrong.map(({ name }) => name)).toEqual([])
+  })
+
+  // excluded.* instead, and the difference of two times instead of a time and an interval.
+  test('what ON CONFLICT does is the same on each server: only immutable functions', async () => {
+    const mutable = await select(`select distinct proname from pg_proc
+      where provolatile <> 'i' and pronamespace = 'pg_catalog'::regnamespace
+        and proname not in (select proname from pg_proc where provolatile = 'i')`)
+    const wrong: string[] = []
+    for (const { name, text } of statements)
+      for (const [, action = ''] of text.matchAll(/\bdo update\b([\s\S]*?)(?=\breturning\b|$)/g)) {
+        const called = [...action.matchAll(/\b([a-z_]+)\(/g)].map(([, each]) => each ?? '')
+        if (called.some((each) => mutable.includes(each))) wrong.push(`${name}: ${called}`)
+        if (/[-+] (?:make_)?interval\b/.test(action)) wrong.push(`${name}: a time and an interval`)
+      }
+    expect(wrong).toEqual([])
+  })
+
+  test('a statement without domain_id is found', async () => {
+    const parts = (text: string) => strayParts(text)
+    expect(await parts('delete from messages where user_id = $1')).not.toEqual([])
+    expect(
+      await parts(`select from messages m join bodies b on b.body_id = m.body_id
+        where m.domain_id = $1`),
+    ).toEqual([expect.stringContaining('bodies')])
+    expect(
+      await parts(`with gone as (delete from messages where domain_id = $1 returning uid)
+        update maildrops set octets = 0 where user_id in (select uid from gone)`),
+    ).toEqual([expect.stringContaining('maildrops')])
+    expect(
+      await parts(`insert into imported (domain_id, user_id, digest, copy)
+        select max(1), $1, '', 1 from messages where domain_id = $2`),
+    ).toEqual([expect.stringContaining('insert into imported')])
+  })
+})
