@@ -4,7 +4,7 @@
  * and a short list of messages by OPEN, and the account from the statement that takes the lease.
  */
 import { assert } from '../base/assert.ts'
-import { PACKED_SNAPSHOT, type Snapshot, unpackSnapshot } from './messages.ts'
+import { packedSnapshotSql, type Snapshot, unpackSnapshot } from './messages.ts'
 import type { Database, Statement } from './postgres/database.ts'
 import {
   decodeBoolean,
@@ -122,6 +122,14 @@ export const accountSql = (fingerprint: string, appPasswords: string): string =>
 export const PACKED_APP_PASSWORD = `uuid_send(c.credential_id) || c.digest ||
           boolsend(${USE_IS_RECORDED_SQL})`
 
+/**
+ * SQL: `key = value` as the end of a select of the one row with that key, read so that the index is
+ * walked from its end: under an old snapshot the dead versions of a row that changes often stay, and
+ * the living one is behind them all.
+ */
+export const newestSql = (key: string, value: string): string =>
+  `${key} between ${value} and ${value} order by ${key} desc limit 1`
+
 /** LIMIT: messages of a snapshot that comes with the counters: 800 octets. */
 const SHORT_MESSAGES_MAX = 100
 
@@ -150,16 +158,21 @@ export const OPEN: Statement = {
     ${noticeSql('$3', '$1', '$2')},
     m.message_count, m.octets, m.next_uid, m.uid_validity, m.has_unique_ids,
     case when m.message_count between 1 and ${SHORT_MESSAGES_MAX} then (
-      select ${PACKED_SNAPSHOT} from messages g where g.domain_id = $1 and g.user_id = $2) end
-  from maildrops m where m.domain_id = $1 and m.user_id = $2`,
+      select ${packedSnapshotSql('desc')}
+      from (
+        select g.uid, g.octets from messages g where g.domain_id = $1 and g.user_id = $2
+        order by g.uid desc limit m.message_count) newest) end
+  from maildrops m where m.domain_id = $1 and ${newestSql('m.user_id', '$2')}`,
 }
 
 export const RECIPIENT: Statement = {
   name: 'recipient',
   text: `select d.domain_id, u.user_id, d.name, u.local_part,
-    coalesce(m.octets, 0) >= u.quota_octets
+    case when u.quota_octets is not null then coalesce((
+      select m.octets from maildrops m
+      where m.domain_id = u.domain_id and ${newestSql('m.user_id', 'u.user_id')}
+    ), 0) >= u.quota_octets end
   from domains d join users u on u.domain_id = d.domain_id
-    left join maildrops m on m.domain_id = u.domain_id and m.user_id = u.user_id
   where ${addressSql('$1', '$2')}`,
 }
 
@@ -300,7 +313,7 @@ function toCounters(row: RawRow): Counters {
     nextUid: decodeInt4(present(row, 2)),
     uidValidity: decodeInt8(present(row, 3)),
     hasUniqueIds: decodeBoolean(present(row, 4)),
-    snapshot: packed || messageCount === 0 ? unpackSnapshot(packed) : undefined,
+    snapshot: packed || messageCount === 0 ? unpackSnapshot(packed, 'desc') : undefined,
   }
 }
 

@@ -7,6 +7,7 @@
  */
 import { assert } from '../base/assert.ts'
 import { Failure, isFailure } from '../base/failure.ts'
+import { newestSql } from './accounts.ts'
 import { chunksOf, STRETCH_OCTETS } from './bodies.ts'
 import { MAKE_MAILDROPS } from './leases.ts'
 import type { Database, Statement } from './postgres/database.ts'
@@ -61,29 +62,35 @@ export interface DeliveryResult {
 // What each recipient's copy comes to is known under the locks, before anything is written: `place`
 // is its place among those of the same maildrop, `sum_octets` what they take up to it. In a
 // subselect the quota costs one look-up each, whatever size the domain has; users are asked for
-// again only if somebody has no maildrop.
+// again only if somebody has no maildrop. The rows are locked one by one, in the order of `r`.
 const LOCKED = `with locked as (
-    select m.user_id, m.octets, m.next_uid, m.uid_validity, (
-      select u.quota_octets from users u where u.domain_id = $1 and u.user_id = m.user_id
+    select r.user_id, m.octets, m.next_uid, m.uid_validity, (
+      select u.quota_octets from users u where u.domain_id = $1 and u.user_id = r.user_id
     ) as quota_octets
-    from maildrops m
-    where m.domain_id = $1 and m.user_id = any ($2::bigint[])
-    order by m.user_id for no key update
+    from (
+      select distinct user_id from unnest($2::bigint[]) as r (user_id) order by user_id
+    ) r left join lateral (
+      select m.octets, m.next_uid, m.uid_validity
+      from maildrops m
+      where m.domain_id = $1 and ${newestSql('m.user_id', 'r.user_id')}
+      for no key update
+    ) m on true
   ), ready as (
     select not exists (
-      select from unnest($2::bigint[]) as r (user_id)
-        join users u on u.domain_id = $1 and u.user_id = r.user_id
-      where r.user_id not in (select l.user_id from locked l)) as is_ready
+      select from locked l
+      where l.next_uid is null and l.user_id = (
+        select u.user_id from users u where u.domain_id = $1 and u.user_id = l.user_id)
+    ) as is_ready
   ), recipients as (
-    select r.*, l.user_id is not null as is_known, l.next_uid, l.uid_validity,
+    select r.*, l.next_uid is not null as is_known, l.next_uid, l.uid_validity,
       row_number() over earlier as place, sum(r.octets) over earlier as sum_octets,
-      l.user_id is not null and (select is_ready from ready) and (l.quota_octets is null
+      l.next_uid is not null and (select is_ready from ready) and (l.quota_octets is null
         or l.octets + sum(r.octets) over earlier <= l.quota_octets) as fits
     from (
       select r.nth, r.user_id, r.body_id, r.prefix, octet_length(r.prefix) + r.body_octets as octets
       from unnest($2::bigint[], $3::bytea[], $4::uuid[], $5::integer[])
         with ordinality as r (user_id, prefix, body_id, body_octets, nth)
-    ) r left join locked l on l.user_id = r.user_id
+    ) r join locked l on l.user_id = r.user_id
     window earlier as (partition by r.user_id order by r.nth)
   )`
 
@@ -92,8 +99,8 @@ const TAKEN = `, taken as (
     set next_uid = m.next_uid + last.place, message_count = m.message_count + last.place,
       octets = m.octets + last.sum_octets
     from (
-      select distinct on (user_id) user_id, place::integer, sum_octets::bigint
-      from recipients where fits order by user_id, place desc
+      select user_id, max(place)::integer as place, max(sum_octets) as sum_octets
+      from recipients where fits group by user_id
     ) last
     where m.domain_id = $1 and m.user_id = last.user_id
   ), placed as (
@@ -133,7 +140,7 @@ const TAKEN_IMPORTED = `, fresh as (
 const BODY_WITH_CONTENT = `, written as (
     select c.body_id, c.content
     from unnest($4::uuid[], $6::bytea[]) as c (body_id, content)
-    where c.content is not null and c.body_id in (select p.body_id from placed p)
+    where c.content is not null and c.body_id = any (array(select p.body_id from placed p))
   ), body as (
     insert into bodies (domain_id, body_id, octets)
     select $1, body_id, octet_length(content) from written
@@ -156,22 +163,22 @@ const STORED = `, stored as (
   )`
 
 const OUTCOMES = `
-  select r.nth, p.uid, r.is_known, (select is_ready from ready)`
+  select r.nth, case when r.fits then (r.next_uid + r.place - 1)::integer end, r.is_known,
+    (select is_ready from ready)
+  from recipients r`
 
-const OUTCOMES_FROM = `
+const IMPORT_OUTCOMES = `
+  select r.nth, p.uid, r.is_known, (select is_ready from ready), r.fits or exists (
+    select from imported i where i.domain_id = $1 and i.user_id = r.user_id
+      and i.digest = $7::bytea and i.copy = $8::integer)
   from recipients r left join placed p on p.user_id = r.user_id and p.body_id = r.body_id`
 
-const IS_KNOWN_IMPORT = `, r.fits or exists (
-    select from imported i where i.domain_id = $1 and i.user_id = r.user_id
-      and i.digest = $7::bytea and i.copy = $8::integer)`
-
 function delivering(name: string, body: string): Statement {
-  return { name, text: `${LOCKED}${TAKEN}${body}${STORED}${OUTCOMES}${OUTCOMES_FROM}` }
+  return { name, text: `${LOCKED}${TAKEN}${body}${STORED}${OUTCOMES}` }
 }
 
 function importing(name: string, body: string): Statement {
-  const outcomes = `${OUTCOMES}${IS_KNOWN_IMPORT}${OUTCOMES_FROM}`
-  return { name, text: `${LOCKED}${TAKEN_IMPORTED}${body}${STORED}${outcomes}` }
+  return { name, text: `${LOCKED}${TAKEN_IMPORTED}${body}${STORED}${IMPORT_OUTCOMES}` }
 }
 
 export const DELIVER: Statement = delivering('deliver', BODY_WITH_CONTENT)

@@ -33,16 +33,21 @@ export interface StoredMessage {
   content: readonly Buffer[] | undefined
 }
 
-/** SQL: an aggregate of `uid` and `octets`, eight octets a message; see `unpackSnapshot`. */
-export const PACKED_SNAPSHOT = `string_agg(int8send((uid::bigint << 32) | octets), ''::bytea
-    order by uid)`
+type UidOrder = 'asc' | 'desc'
+
+/**
+ * SQL: an aggregate of `uid` and `octets`, eight octets a message; see `unpackSnapshot`.
+ * @param order the one in which they are read: any other is a sort
+ */
+export const packedSnapshotSql = (order: UidOrder): string =>
+  `string_agg(int8send((uid::bigint << 32) | octets), ''::bytea order by uid ${order})`
 
 /** LIMIT: messages of one row of SNAPSHOT, 128 KiB. */
 const SNAPSHOT_PAGE_MESSAGES = 16_384
 
 export const SNAPSHOT: Statement = {
   name: 'snapshot',
-  text: `select ${PACKED_SNAPSHOT}
+  text: `select ${packedSnapshotSql('asc')}
   from (
     select uid, octets from messages
     where domain_id = $1 and user_id = $2 and uid > $3 and uid < $4
@@ -97,7 +102,7 @@ export async function selectSnapshot(
   let count = 0
   for (let lastUid = 0; ; lastUid = snapshot.uids[count - 1] ?? 0) {
     const [row] = await db.bulk(SNAPSHOT, [domainId, userId, lastUid, nextUid])
-    const page = unpackSnapshot(row?.[0])
+    const page = unpackSnapshot(row?.[0], 'asc')
     const newCount = count + page.uids.length
     if (newCount > snapshot.uids.length) snapshot = resized(snapshot, 2 * newCount)
     snapshot.uids.set(page.uids, count)
@@ -108,14 +113,15 @@ export async function selectSnapshot(
   return count === snapshot.uids.length ? snapshot : resized(snapshot, count)
 }
 
-/** @param packed by PACKED_SNAPSHOT; null: no messages */
-export function unpackSnapshot(packed: Buffer | null | undefined): Snapshot {
+/** @param packed by packedSnapshotSql, in that order; null: no messages */
+export function unpackSnapshot(packed: Buffer | null | undefined, order: UidOrder): Snapshot {
   const count = (packed?.length ?? 0) / PACKED_OCTETS
   const snapshot = emptySnapshot(count)
   if (!packed) return snapshot
-  for (let index = 0; index < count; index++) {
-    snapshot.uids[index] = packed.readInt32BE(index * PACKED_OCTETS)
-    snapshot.octets[index] = packed.readInt32BE(index * PACKED_OCTETS + 4)
+  for (let at = 0; at < count; at++) {
+    const index = order === 'asc' ? at : count - 1 - at
+    snapshot.uids[index] = packed.readInt32BE(at * PACKED_OCTETS)
+    snapshot.octets[index] = packed.readInt32BE(at * PACKED_OCTETS + 4)
   }
   return snapshot
 }
