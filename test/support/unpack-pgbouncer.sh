@@ -2,7 +2,7 @@
 # PgBouncer of Debian 13 for the tests, on a machine with Debian 12, whose own is too old: unpacked with
 # its libraries, nothing is installed.
 #   unpack-pgbouncer.sh DIRECTORY
-#   POPGRES_TEST_PGBOUNCER=DIRECTORY/pgbouncer npx vitest run --project main test/integration/storage
+#   POPGRES_TEST_PGBOUNCER=DIRECTORY/pgbouncer npm run test:pgbouncer
 set -eu
 directory=$(mkdir -p "$1/apt/lists/partial" "$1/apt/cache/archives/partial" "$1/tree" && cd "$1" && pwd)
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Release: bookworm' | head -n 1)
