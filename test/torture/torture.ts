@@ -159,6 +159,8 @@ async function storm(cluster: Cluster, history: History, faults: readonly Fault[
   } finally {
     clearInterval(progress)
     stopping.abort()
+    // They write to the history, which is closed next.
+    await Promise.allSettled(clients)
   }
 }
 
