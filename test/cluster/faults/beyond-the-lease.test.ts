@@ -72,8 +72,9 @@ async function logInAtLast(address: string, owner: Owner, refusal: string): Prom
 
 /** By the database's clock, at which others look. */
 const SILENT_NODE = `select from nodes where heartbeat_at < now() - interval '7 s'`
+/** Its name is that of whoever uses it where PgBouncer is between. */
 const POOLED_CONNECTION = `select from pg_stat_activity where datname = current_database()
-  and state = 'idle' and application_name = 'popgres worker' and query like 'select s.session_id%'`
+  and state = 'idle' and query like 'select s.session_id%'`
 
 async function isThere({ db }: TestDatabase, query: string): Promise<boolean> {
   const { rows } = await sql.raw(query).execute(db.kysely)

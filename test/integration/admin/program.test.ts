@@ -134,7 +134,7 @@ describe('the database', () => {
 
   test.concurrent.each([
     ['pathname', '/not_there', /database "not_there" does not exist/],
-    ['password', 'hunter2', /password authentication failed/],
+    ['password', 'hunter2', /(password|SASL) authentication failed/],
     ['password', '', /DATABASE_URL has no password/],
   ] as const)(
     'refuses the login, %s "%s": one line that says what to check',

@@ -41,6 +41,12 @@ beforeEach(async () => {
   await first.db.close()
   livingName = `popgres_test_${randomBytes(8).toString('hex')}`
   const serverUrl = inject('serverUrl')
+  // PgBouncer, where it is between, keeps its connections, and a template must have none.
+  await onServer(
+    serverUrl,
+    `select pg_terminate_backend(pid, 10_000) from pg_stat_activity
+    where datname = '${nameOf(first.url)}'`,
+  )
   await onServer(serverUrl, `create database ${livingName} template ${nameOf(first.url)}`)
   const url = databaseUrl(serverUrl, livingName)
   living = { url, db: openTestConnection(url) }

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Database } from '../../../src/storage/postgres/database.ts'
 import { constraintOf } from '../../../src/storage/postgres/sqlstate.ts'
 import { putMessage } from '../../support/mail.ts'
+import { isPooled } from '../../support/pgbouncer.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
 import { startTestNode, type TestNode } from '../../support/pop3-node.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
@@ -73,7 +74,8 @@ test('interleaved sessions of namesakes see and delete their own mail alone', as
   expect(rows.map(({ name }) => name).sort()).toEqual(DOMAINS.slice(1).sort())
   expect(await leftBehind(node.db)).toEqual(before)
   expect(new Set(before).size).toBe(1)
-  expect(before[0]).toMatch(/^nothing as /)
+  // PgBouncer sets the client's own parameters.
+  if (!isPooled) expect(before[0]).toMatch(/^nothing as /)
 })
 
 test('the password of one namesake is wrong for all others, just verified or not', async () => {
