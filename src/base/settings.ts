@@ -301,14 +301,20 @@ function textOf(name: SettingName, env: NodeJS.ProcessEnv): string {
   const file = row.isSecret ? env[`${name}_FILE`] : undefined
   if (file !== undefined && env[name] !== undefined)
     throw new Failure('SETTINGS_INVALID', `${name} and ${name}_FILE are both set: keep one`)
-  if (file !== undefined) {
-    try {
-      return readFileSync(file, 'utf8').trim()
-    } catch (error) {
-      throw new Failure('SETTINGS_INVALID', `${name}_FILE: cannot read ${file}`, error)
-    }
-  }
+  if (file !== undefined) return readSecret(name, file)
   return env[name] ?? (typeof row.default === 'function' ? row.default() : row.default)
+}
+
+/** Empty is none: a secret that was not written yet would make a node of another kind. */
+function readSecret(name: SettingName, file: string): string {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8').trim()
+  } catch (error) {
+    throw new Failure('SETTINGS_INVALID', `${name}_FILE: cannot read ${file}`, error)
+  }
+  if (text === '') throw new Failure('SETTINGS_INVALID', `${name}_FILE: ${file} is empty`)
+  return text
 }
 
 function isKnownName(name: string): boolean {

@@ -240,7 +240,11 @@ test('DATABASE_URL is taken up where it works, and shown to nobody', async () =>
     writeFileSync(file, url.toString())
     expect((await node.record(REFUSED, reload())).reason).toMatch(/^DATABASE_URL: .*refused/)
     writeFileSync(file, '')
+    expect((await node.record(REFUSED, reload())).reason).toMatch(/^DATABASE_URL_FILE: .* is empty/)
+    writeFileSync(file, servingUrl(database.url))
+    configure({})
     expect((await node.record(/only with a restart/, reload())).settings).toEqual(['DATABASE_URL'])
+    configure({ DATABASE_URL_FILE: file })
 
     url.password = 'tanstaaf-1939'
     writeFileSync(file, url.toString())

@@ -98,6 +98,9 @@ test('secrets may come from files; both at once are refused', () => {
   )
   expect(refusalOf({ DATABASE_URL_FILE: file, DATABASE_URL: 'x' })).toContain('DATABASE_URL_FILE')
   expect(refusalOf({ DATABASE_URL_FILE: join(directory, 'none') })).toContain('none')
+  // Else a node would start a database of its own, without the users, and refuse their mail.
+  writeFileSync(file, '\n')
+  expect(refusalOf({ DATABASE_URL_FILE: file })).toBe(`DATABASE_URL_FILE: ${file} is empty`)
   rmSync(directory, { recursive: true })
 })
 
