@@ -24,6 +24,7 @@ export interface DatabaseHosts {
 const HOSTS_MAX = 8
 const WANTED = 'target_session_attrs'
 const NOT_READ = { wrong: 'must be a postgres:// URL' }
+const NOT_ENCODED = { wrong: 'must have / ? # and @ of user and password percent-encoded' }
 // Scheme and user, hosts, path and query. A password may hold an @.
 const PARTS = /^(postgres(?:ql)?:\/\/(?:[^/?#]*@)?)([^/?#@]*)(.*)$/is
 
@@ -32,17 +33,22 @@ export function parseDatabaseUrl(text: string): DatabaseHosts | { wrong: string 
   const [, front, authority = '', rest = ''] = PARTS.exec(text) ?? []
   if (front === undefined) return NOT_READ
   const { path, parameters } = parseRest(rest)
+  // Cut at its /, a password looks like a port and a database: `u:12/3@host/mail`.
+  if ([path, ...parameters.keys()].some((part) => part.includes('@')) || /#.*@/s.test(rest))
+    return NOT_ENCODED
   const wanted = parameters.get(WANTED)
   if (wanted !== null && wanted !== 'read-write' && wanted !== 'primary')
     return { wrong: `must have ${WANTED}=read-write or none: mail is written` }
   parameters.delete(WANTED)
   const isInQuery = parameters.get('host')?.includes(',') === true
-  const places = isInQuery ? placesOf(parameters) : authority.split(',')
-  if (places === undefined || places.length > HOSTS_MAX)
+  const named = isInQuery ? placesOf(parameters) : authority.split(',')
+  if (named === undefined || named.length > HOSTS_MAX)
     return { wrong: `must name as many ports as hosts, and ${HOSTS_MAX} hosts at most` }
   if (isInQuery) for (const name of ['host', 'port']) parameters.delete(name)
   const tail = parameters.size === 0 ? path : `${path}?${parameters}`
-  const urlOf = (place: string): string => (places.length === 1 ? text : `${front}${place}${tail}`)
+  const urlOf = (place: string): string => (named.length === 1 ? text : `${front}${place}${tail}`)
+  // One that is named twice would be failed over to, and its own connections cut.
+  const places = [...new Set(named)]
   const hosts = places.map((place) => ({ name: nameOf(place, parameters), url: urlOf(place) }))
   const isRead = hosts.every(({ url }) => URL.canParse(url.replace('@/', '@localhost/')))
   if (!isRead || (hosts.length > 1 && places.includes(''))) return NOT_READ

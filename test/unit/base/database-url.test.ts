@@ -54,6 +54,25 @@ test('people are shown hosts and database, never the password', () => {
     expect(parseDatabaseUrl(text ?? '')).toMatchObject({ description })
 })
 
+test.each(['/hunter2', '12/hunter2', '5?hunter2', '5#hunter2', '/h,unter2'])(
+  'a password is not taken for a port and a database: %s',
+  (password) => {
+    const parsed = parseDatabaseUrl(`postgres://u:${password}@h/d`)
+    expect(parsed).toEqual({ wrong: expect.stringContaining('percent-encoded') })
+    expect(inspect(parsed)).not.toContain('unter2')
+  },
+)
+
+test('an @ elsewhere is none of a password', () => {
+  const text = 'postgres://u@h/d?application_name=a@b'
+  expect(hostsOf(text)).toEqual([{ name: 'h', url: text }])
+})
+
+test('a host that is named twice is one', () => {
+  expect(hostsOf('postgres://u@a,b:1,a/d').map(({ name }) => name)).toEqual(['a', 'b:1'])
+  expect(hostsOf('postgres://u@a,a/d')).toEqual([{ name: 'a', url: 'postgres://u@a/d' }])
+})
+
 test.each([
   ['postgres://u:hunter2@a,,b/d', /postgres:\/\/ URL/],
   ['postgres://u:hunter2@a:x,b/d', /postgres:\/\/ URL/],
