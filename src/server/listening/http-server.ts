@@ -2,9 +2,11 @@
  * A few fixed pages over HTTP, for machines that look after this node: probes, Prometheus. Nothing
  * is read of a request but its first line; there are no bodies, no parameters and no secrets, and
  * therefore no password: who may connect is decided by the address it listens on, this machine's by
- * default. Bounded in connections, octets and time, so that whoever can connect costs little.
+ * default. Bounded in connections, octets and time, and one request at a time on a connection, so
+ * that whoever can connect costs little.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { formatListenAddress, type ListenAddress } from '../../base/network.ts'
 import { listenOnPath } from './unix-socket.ts'
 
@@ -59,6 +61,7 @@ export async function startHttpServer(
 }
 
 function open(pages: Pages): Server {
+  const answering = new WeakSet<Socket>()
   const server = createServer(
     {
       maxHeaderSize: HEADER_MAX_OCTETS,
@@ -67,7 +70,13 @@ function open(pages: Pages): Server {
       connectionsCheckingInterval: 1_000,
       keepAliveTimeout: KEEP_ALIVE_MS,
     },
-    (request, response) => void answer(pages, request, response),
+    (request, response) => {
+      // Thousands of requests fit into one read, and a page for each would have to be kept.
+      if (answering.has(request.socket)) return void request.socket.destroy()
+      answering.add(request.socket)
+      response.once('close', () => answering.delete(request.socket))
+      void answer(pages, request, response)
+    },
   )
   server.maxConnections = CONNECTIONS_MAX
   // A peer that reads nothing: what it is owed fits the socket, and this ends it.

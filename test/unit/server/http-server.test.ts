@@ -94,6 +94,18 @@ test('a request that is begun and not ended is cut', async () => {
   expect(performance.now() - began).toBeLessThan(15_000)
 })
 
+test('who asks again before the answer is cut; who waits for it may ask again', async () => {
+  const get = 'GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n'
+  const heard = await send(get.repeat(1_000))
+  expect(heard.split('HTTP/1.1 200').length - 1).toBeLessThan(2)
+  const socket = open()
+  for (let nth = 0; nth < 3; nth++) {
+    socket.write(get)
+    const answer = await new Promise((done) => socket.once('data', (chunk) => done(String(chunk))))
+    expect(answer).toMatch(/^HTTP\/1.1 200 .*a 1\n$/s)
+  }
+})
+
 test('so many connections and no more', async () => {
   const first = Array.from({ length: 64 }, open)
   await Promise.all(first.map((socket) => new Promise((done) => socket.once('connect', done))))
