@@ -97,7 +97,19 @@ export async function insertDomainBackup(db: Database, domain: DomainBackup): Pr
     .values(taken === undefined ? domain : settings)
     .returning('domain_id')
     .executeTakeFirstOrThrow()
+  await passOver(db.kysely, 'domains', 'domain_id', row.domain_id)
   return row.domain_id
+}
+
+/** An id that was given, not drawn, is not drawn later: this database may never have come to it. */
+async function passOver(
+  kysely: Kysely<Tables>,
+  table: 'domains' | 'users',
+  column: string,
+  id: number,
+): Promise<void> {
+  await sql`select setval(s::regclass, ${id}) from pg_get_serial_sequence(${table}, ${column}) s
+    where coalesce(pg_sequence_last_value(s::regclass), 0) < ${id}`.execute(kysely)
 }
 
 /**
@@ -126,6 +138,7 @@ export async function insertUserBackup(
       .returning('user_id')
       .executeTakeFirstOrThrow()
     const ids = { domain_id: domainId, user_id: Number(made.user_id) }
+    await passOver(trx, 'users', 'user_id', ids.user_id)
     if (credentials.length > 0)
       await trx
         .insertInto('credentials')

@@ -2,6 +2,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { sql } from 'kysely'
 import { afterEach, beforeEach, expect, inject, test } from 'vitest'
 import type { MessageSummary } from '../../../src/admin/operations/messages.ts'
 import type { RestoreReport } from '../../../src/admin/transfer/restore.ts'
@@ -112,6 +113,17 @@ test('a domain that was removed comes back, with its users and passwords', async
   const [row] = await hashes.execute()
   expect(row?.password_hash).toMatch(/^\$argon2id\$/)
   await expectSound()
+})
+
+test('in another database too: the ids that came with it are given to nobody else', async () => {
+  await program.run(['domain', 'remove', 'example.test', '--yes'])
+  for (const column of ['domains alter column domain_id', 'users alter column user_id'])
+    await sql.raw(`alter table ${column} restart`).execute(living.db.kysely)
+  expect((await restore('example.test')).isDomainRestored).toBe(true)
+  const added = await program.run(['domain', 'add', 'other.test'])
+  expect(`${added.status} ${added.stderr}`).toMatch(/^0 /)
+  const user = await program.run(['user', 'add', 'carol@example.test', '--generate'])
+  expect(`${user.status} ${user.stderr}`).toMatch(/^0 /)
 })
 
 test('in a maildrop that was made anew old messages keep their old unique-ids', async () => {
