@@ -31,6 +31,8 @@ import { checkTlsFiles, warnWithoutCertificate } from './serve/tls-files.ts'
 /** Their product is what the embedded PostgreSQL was started for. */
 const WHAT_CONNECTS: readonly SettingName[] = ['POPGRES_WORKERS', 'POPGRES_DATABASE_CONNECTIONS']
 const WAIT_MS = 5_000
+/** A database that took the login and says nothing must not hold up the end, or the next SIGHUP. */
+const LOOK_MS = 5_000
 const SUPERVISOR_CONNECTIONS = 2
 /** Besides the workers' own: supervisor, administration, a psql or two. */
 const SPARE_CONNECTIONS = 30
@@ -134,7 +136,7 @@ async function findKeyring({ POPGRES_DATA_DIR: dataDir }: Settings): Promise<Key
 
 async function serveForeign(parts: Parts, databaseUrl: Secret): Promise<void> {
   const { settings, log, tlsFiles } = parts
-  const db = openSupervisorDatabase(databaseUrl, log)
+  const db = openSupervisorDatabase(databaseUrl, log, LOOK_MS)
   try {
     // Asked once before anything listens: a schema that does not fit is told at once.
     const absence = await findAbsence(db)
@@ -165,7 +167,7 @@ async function prepareForeign(settings: Settings, current: Prepared, log: Log): 
   const tlsFiles = await checkTlsFiles(settings)
   if (databaseUrl.reveal().equals(current.databaseUrl.reveal()))
     return { ...current, keyring, tlsFiles, workers }
-  const db = openSupervisorDatabase(databaseUrl, log)
+  const db = openSupervisorDatabase(databaseUrl, log, LOOK_MS)
   try {
     await checkSchema(db, readVersion())
   } catch (error) {
@@ -197,12 +199,13 @@ class SelfSigned {
   }
 }
 
-function openSupervisorDatabase(url: Secret, log: Log): Database {
+function openSupervisorDatabase(url: Secret, log: Log, queryTimeoutMs?: number): Database {
   return openDatabase({
     url,
     applicationName: 'popgres supervisor',
     connectionsMax: SUPERVISOR_CONNECTIONS,
     log,
+    ...(queryTimeoutMs === undefined ? {} : { queryTimeoutMs }),
   })
 }
 

@@ -35,6 +35,8 @@ export interface DatabaseOptions {
   /** pooled connections, `bulk` and `kysely` together; the pipelined ones come on top */
   connectionsMax: number
   log?: Log
+  /** how long a query of `kysely` may take; without it, for ever */
+  queryTimeoutMs?: number
   /** how long a hot statement waits for a lock; only tests of waiting change it */
   hotLockTimeoutMs?: number
 }
@@ -97,6 +99,7 @@ export class Database {
       Client: TextClient as unknown as new () => ClientBase,
       max: kyselyMax,
       options: QUERY_OPTIONS,
+      query_timeout: options.queryTimeoutMs,
       types: { getTypeParser },
     })
     this.#unwatch = whenRead(() => {
