@@ -124,8 +124,8 @@ export const PACKED_APP_PASSWORD = `uuid_send(c.credential_id) || c.digest ||
 
 /**
  * SQL: `key = value` as the end of a select of the one row with that key, read so that the index is
- * walked from its end: under an old snapshot the dead versions of a row that changes often stay, and
- * the living one is behind them all.
+ * walked from its end: under an old snapshot the dead versions of a row that changes often stay,
+ * and the living one is behind them all.
  */
 export const newestSql = (key: string, value: string): string =>
   `${key} between ${value} and ${value} order by ${key} desc limit 1`
