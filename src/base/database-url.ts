@@ -40,6 +40,9 @@ export function parseDatabaseUrl(text: string): DatabaseHosts | { wrong: string 
   if (wanted !== null && wanted !== 'read-write' && wanted !== 'primary')
     return { wrong: `must have ${WANTED}=read-write or none: mail is written` }
   parameters.delete(WANTED)
+  const isTwice = authority.includes(',') && (parameters.has('host') || parameters.has('port'))
+  if (isTwice)
+    return { wrong: 'must name hosts and ports in one place, before the path or after ?' }
   const isInQuery = parameters.get('host')?.includes(',') === true
   const named = isInQuery ? placesOf(parameters) : authority.split(',')
   if (named === undefined || named.length > HOSTS_MAX)

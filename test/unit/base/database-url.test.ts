@@ -77,6 +77,8 @@ test.each([
   ['postgres://u:hunter2@a,,b/d', /postgres:\/\/ URL/],
   ['postgres://u:hunter2@a:x,b/d', /postgres:\/\/ URL/],
   ['postgres://u:hunter2@/d?host=a,b,c&port=1,2', /as many ports as hosts/],
+  ['postgres://u:hunter2@a,b/d?port=1,2', /in one place/],
+  ['postgres://u:hunter2@a,b/d?host=c', /in one place/],
   [`postgres://u:hunter2@${'h,'.repeat(8)}h/d`, /8 hosts at most/],
   ['postgres://u:hunter2@a,b/d?target_session_attrs=any', /target_session_attrs=read-write/],
   ['postgres://u:hunter2@a/d?target_session_attrs=standby', /target_session_attrs=read-write/],
