@@ -25,7 +25,7 @@ export function describeServing(addresses: ServingAddresses, circumstances: Circ
     '',
   ]
   if (demo !== undefined) lines.push(...describeDemo(addresses, demo))
-  const condition = isForeign ? ' and with DATABASE_URL set as it is here' : ''
+  const condition = isForeign ? FOREIGN : ''
   lines.push(`Manage it from another terminal, in this directory${condition}:`)
   if (demo !== undefined) lines.push('  npx popgres domain remove example.test --yes   # the demo')
   return [...lines, ...ADMIN_LINES, '', 'Ctrl-C stops everything; the mail stays.', ''].join('\n')
@@ -33,6 +33,9 @@ export function describeServing(addresses: ServingAddresses, circumstances: Circ
 
 const NO_CERTIFICATE =
   ' (no certificate yet: POPGRES_TLS_CERT and POPGRES_TLS_KEY, or popgres certificate add)'
+
+const FOREIGN =
+  ' and with DATABASE_URL set: as it is here,\nor the owner of the tables if the role here may only serve'
 
 const ADMIN_LINES = [
   '  npx popgres domain add example.com',

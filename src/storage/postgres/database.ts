@@ -72,9 +72,13 @@ export class Database {
   #isClosed = false
 
   constructor(options: DatabaseOptions) {
-    this.#hosts = openHosts(options, (from, to) => {
-      METRICS.databaseFailovers.of().add()
-      options.log?.warn({ from, to }, 'another host of DATABASE_URL is used from now on')
+    this.#hosts = openHosts(options, (host, before) => {
+      if (before === undefined) options.log?.info({ host }, 'this host of DATABASE_URL is used')
+      else {
+        METRICS.databaseFailovers.of().add()
+        const fields = { from: before, to: host }
+        options.log?.warn(fields, 'another host of DATABASE_URL is used from now on')
+      }
     })
     const config = connectionConfig(options, this.#hosts)
     const kyselyMax = Math.min(KYSELY_CONNECTIONS_MAX, Math.max(1, options.connectionsMax - 1))
@@ -285,7 +289,10 @@ export function openDatabase(options: DatabaseOptions): Database {
   return new Database(options)
 }
 
-function openHosts(options: DatabaseOptions, onMoved: (from: string, to: string) => void): Hosts {
+function openHosts(
+  options: DatabaseOptions,
+  onUsed: (host: string, before: string | undefined) => void,
+): Hosts {
   const parsed = parseDatabaseUrl(options.url.reveal().toString('utf8'))
   if ('wrong' in parsed) throw new Failure('SETTINGS_INVALID', `DATABASE_URL ${parsed.wrong}`)
   try {
@@ -294,7 +301,7 @@ function openHosts(options: DatabaseOptions, onMoved: (from: string, to: string)
   } catch {
     throw new Failure('SETTINGS_INVALID', 'DATABASE_URL is not a postgres:// URL that can be read')
   }
-  return new Hosts(parsed, onMoved)
+  return new Hosts(parsed, onUsed)
 }
 
 const PING: Statement = { name: 'ping', text: 'select 1' }

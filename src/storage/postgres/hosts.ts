@@ -49,14 +49,15 @@ export class Hosts {
   readonly timeoutMs: number
   readonly #hosts: readonly Host[]
   readonly #mustBeWritable: boolean
-  readonly #onMoved: (from: string, to: string) => void
+  readonly #onUsed: (host: string, before: string | undefined) => void
   #turn: Host
   #inUse: Host | undefined
   readonly #clients = new Map<HostClient, Host>()
   /** Errors of clients that have tried a host, not of a pool that has no place. */
   readonly #refused = new WeakSet<object>()
 
-  constructor(database: DatabaseHosts, onMoved: (from: string, to: string) => void) {
+  /** @param onUsed another host than before is used, or the first of several */
+  constructor(database: DatabaseHosts, onUsed: (host: string, before: string | undefined) => void) {
     const { hosts, mustBeWritable } = database
     this.timeoutMs = Math.min(CONNECT_TIMEOUT_MS, (2 * CONNECT_TIMEOUT_MS) / hosts.length)
     this.#hosts = hosts.map(({ name, url }) => ({
@@ -69,7 +70,7 @@ export class Hosts {
     if (first === undefined) throw new Error('there is a host')
     this.#turn = first
     this.#mustBeWritable = mustBeWritable
-    this.#onMoved = onMoved
+    this.#onUsed = onUsed
   }
 
   /** For a client that is made now. */
@@ -115,10 +116,10 @@ export class Hosts {
     client.once('end', () => this.#clients.delete(client))
     const before = this.#inUse
     this.#inUse = host
-    if (before === undefined || before === host) return
+    if (before === host || this.#hosts.length === 1) return
     for (const [other, its] of this.#clients)
       if (its !== host) other.connection.stream.destroy(new Error(`${host.name} is used now`))
-    this.#onMoved(before.name, host.name)
+    this.#onUsed(host.name, before?.name)
   }
 
   /** pg-pool gives an error of its own where it was who hung up. */

@@ -110,7 +110,10 @@ function answered(cause: SqlError): Failure {
   const isCachedPlan = sqlState === '0A000' && message.includes('cached plan')
   if (UNAVAILABLE.has(sqlState) || UNAVAILABLE_CLASSES.has(stateClass) || isCachedPlan)
     return new Failure('STORAGE_UNAVAILABLE', `the database cannot: ${message}`, cause)
-  return new Failure('STORAGE_REFUSED', `the database refused: ${message} (${sqlState})`, cause)
+  // Who manages with the URL of a node is told so.
+  const cure = sqlState === '42501' ? ': DATABASE_URL must name the owner of the tables here' : ''
+  const refusal = `the database refused: ${message} (${sqlState})${cure}`
+  return new Failure('STORAGE_REFUSED', refusal, cause)
 }
 
 function withoutFields(error: unknown): Error {

@@ -122,7 +122,8 @@ function sayOfStandby(word: 'on' | 'off'): (chunk: Buffer) => Buffer {
 test('every door finds the primary behind a host that is away and a standby', async () => {
   const db = open([1, replica.server.port, primary.port])
   expect(await portsOf(db)).toEqual(all(primary.port))
-  expect(logged).toEqual([])
+  const host = `127.0.0.1:${primary.port}`
+  expect(logged).toMatchObject([{ host, msg: 'this host of DATABASE_URL is used' }])
 })
 
 test('a primary says by itself that it is one: it is asked nothing', async () => {
