@@ -452,7 +452,7 @@ proctype Time() {
   od
 }
 
-/* nodes-sweep-dead-leases, nodes-sweep-unknown-leases, nodes-sweep */
+/* node-leases-delete, node-leases-delete-unknown, nodes-delete */
 #define isSwept(id) (nodeRow[id] == DEAD && !(lease != NOBODY && leaseId == id) && !areAllOver \
   && !(isLooked[0] && nodeId[0] == id) && !(isLooked[1] && nodeId[1] == id))
 

@@ -18,6 +18,7 @@ const CATALOGUE = {
   MESSAGE_TOO_LARGE: { isRetryable: false, text: 'the message is larger than allowed' },
   AUTH_OVERLOADED: { isRetryable: true, text: 'too many logins are waiting to be verified' },
   AUTH_PROVIDER_AWAY: { isRetryable: true, text: 'the OAuth provider does not answer' },
+  OLD_SERVER_AWAY: { isRetryable: true, text: 'the old POP3 server does not answer' },
   TLS_CERTIFICATE: { isRetryable: false, text: 'the certificate cannot be used' },
   TLS_HANDSHAKE: { isRetryable: true, text: 'the TLS handshake did not succeed' },
   TLS_OVERLOADED: { isRetryable: true, text: 'too many TLS handshakes are unfinished' },

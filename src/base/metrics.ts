@@ -97,6 +97,15 @@ export const METRICS = {
     'Password hashes that got no turn in time: the peer was told to try again later',
     'queue',
   ),
+  movesOpen: gauge(
+    'popgres_moves_open',
+    'Connections to the old servers of domains that are migrating',
+  ),
+  moves: counter(
+    'popgres_moves_total',
+    'First logins that were shown to an old server, by what became of them',
+    'result',
+  ),
   leaseLosses: counter(
     'popgres_lease_losses_total',
     'Open maildrops that lost their lease, by reason',

@@ -255,6 +255,14 @@ export const SETTINGS = {
     unit: 'seconds',
     meaning: 'silence after which a POP3 connection is closed; RFC 1939 §3 wants 600 or more',
   }),
+  POPGRES_SESSION_LOG_MONTHS: setting({
+    schema: wholeNumber(1, 1_200),
+    default: '12',
+    unit: 'months',
+    meaning:
+      'how long session_log keeps who fetched and deleted which messages from where; whole ' +
+      'months, the running one besides',
+  }),
   POPGRES_DRAIN: setting({
     schema: drainSeconds,
     default: 'auto',

@@ -5,22 +5,26 @@
  */
 import { Command, CommanderError } from 'commander'
 import { Failure } from '../base/failure.ts'
-import { defineCertificateCommands } from './admin/certificate-commands.ts'
 import { defineCredentialCommands } from './admin/credential-commands.ts'
-import { defineDomainCommands } from './admin/domain-commands.ts'
+import { defineAliasCommands } from './admin/domains/alias-commands.ts'
+import { defineDomainCommands } from './admin/domains/domain-commands.ts'
+import { defineHoldCommands } from './admin/hold-commands.ts'
 import { defineMaintenanceCommands } from './admin/maintenance-commands.ts'
-import { defineMessageCommands } from './admin/message-commands.ts'
-import { defineOauthCommands } from './admin/oauth-commands.ts'
+import { defineMessageCommands } from './admin/messages/message-commands.ts'
+import { defineRestoreCommand } from './admin/messages/restore-command.ts'
+import { defineErase } from './admin/messages/undo-commands.ts'
 import { definePolicyCommands } from './admin/policy-commands.ts'
-import { defineRestoreCommand } from './admin/restore-command.ts'
-import { defineSecretCommands } from './admin/secret-commands.ts'
 import { defineSessionCommands } from './admin/session-commands.ts'
 import { defineThrottleCommands } from './admin/throttle-commands.ts'
+import { defineCertificateCommands } from './admin/trust/certificate-commands.ts'
+import { defineOauthCommands } from './admin/trust/oauth-commands.ts'
+import { defineSecretCommands } from './admin/trust/secret-commands.ts'
 import { defineUserCommands } from './admin/user-commands.ts'
 import { type CommandContext, readVersion } from './command-context.ts'
-import { defineImportCommand } from './import.ts'
 import { harmlessLine } from './output.ts'
 import { defineHealthCommand } from './serve/health-command.ts'
+import { defineExportCommand } from './transfer/export/export-command.ts'
+import { defineImportCommand } from './transfer/import-command.ts'
 
 /**
  * @param args without node and the script
@@ -67,17 +71,22 @@ export function defineCommands(context: CommandContext): Command {
     .helpOption('-h, --help', 'print help')
     .addHelpText('after', EXAMPLES)
     .showSuggestionAfterError(true)
+    .enablePositionalOptions() // so that import can tell its own options from a server's
     .exitOverride()
   defineServeCommand(program, context)
   defineMaintenanceCommands(program, context)
   defineDomainCommands(program, context)
   defineUserCommands(program, context)
+  defineAliasCommands(program, context)
   defineCredentialCommands(program, context)
   definePolicyCommands(program, context)
   defineThrottleCommands(program, context)
   defineSessionCommands(program, context)
   defineMessageCommands(program, context)
+  defineHoldCommands(program, context)
+  defineErase(program, context)
   defineImportCommand(program, context)
+  defineExportCommand(program, context)
   defineRestoreCommand(program, context)
   defineHealthCommand(program, context)
   defineCertificateCommands(program, context)

@@ -15,8 +15,8 @@ import { deliverMessage } from '../mail/delivery/delivery.ts'
 import { DeliveryQueue } from '../mail/delivery/delivery-queue.ts'
 import { Ingest } from '../mail/delivery/ingest.ts'
 import { serializeTraceHeaders } from '../mail/delivery/trace-headers.ts'
-import { selectRecipient } from '../storage/accounts.ts'
 import type { Database } from '../storage/postgres/database.ts'
+import { selectRecipients } from '../storage/tenants/recipients.ts'
 import { makeDemoMessages } from './quickstart/demo-messages.ts'
 
 const DOMAIN = 'example.test'
@@ -51,7 +51,7 @@ async function deliverDemo(
   db: Database,
   message: { sender: string; content: Buffer; receivedAt: Date },
 ): Promise<void> {
-  const recipient = await selectRecipient(db, DOMAIN, LOCAL_PART)
+  const [recipient] = await selectRecipients(db, DOMAIN, LOCAL_PART)
   assert(recipient !== undefined, 'the demo user was just added')
   const ingest = new Ingest(db, {
     domainIds: [recipient.domainId],

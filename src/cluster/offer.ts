@@ -6,6 +6,7 @@ import type { Keyring } from '../base/keyring.ts'
 import type { MaildropPolicy } from '../protocol/pop3/actions.ts'
 import { existsApopUser, selectScramUse } from '../storage/accounts.ts'
 import type { Database } from '../storage/postgres/database.ts'
+import { isHolderAway } from '../storage/postgres/sqlstate.ts'
 import { existsOauthProvider } from '../storage/tenants/oauth-providers.ts'
 import { selectPolicy } from '../storage/tenants/policies.ts'
 
@@ -33,19 +34,35 @@ export class Offer {
   readonly hasBearerProvider = (): boolean => this.#hasBearer
   readonly policy = (): { policy: MaildropPolicy; isPolicyByUser: boolean } => this.#policy
 
-  /** @throws {Failure} a storage failure; what was known stays */
+  /** @throws {Failure} a storage failure; what was known stays, as where some domains are away */
   async refresh(): Promise<void> {
     const db = this.#db
-    const [hasApop, scramUse, hasBearer, { isByUser, ...policy }] = await Promise.all([
-      existsApopUser(db),
-      selectScramUse(db),
-      existsOauthProvider(db),
-      selectPolicy(db),
+    const known = await Promise.all([
+      unlessAway(existsApopUser(db)),
+      unlessAway(selectScramUse(db)),
+      unlessAway(existsOauthProvider(db)),
+      unlessAway(selectPolicy(db)),
     ])
-    this.#hasApop = this.#keyring !== undefined && hasApop
-    const hasScram = scramUse === 'all' || (scramUse === 'some' && this.#isScramWanted)
-    this.#hasScram = this.#keyring !== undefined && hasScram
-    this.#hasBearer = hasBearer
-    this.#policy = { policy, isPolicyByUser: isByUser }
+    const [hasApop, scramUse, hasBearer, common] = known
+    if (hasApop !== undefined) this.#hasApop = this.#keyring !== undefined && hasApop
+    if (scramUse !== undefined) {
+      const hasScram = scramUse === 'all' || (scramUse === 'some' && this.#isScramWanted)
+      this.#hasScram = this.#keyring !== undefined && hasScram
+    }
+    if (hasBearer !== undefined) this.#hasBearer = hasBearer
+    if (common !== undefined) {
+      const { isByUser, ...policy } = common
+      this.#policy = { policy, isPolicyByUser: isByUser }
+    }
+  }
+}
+
+/** @returns undefined: not all domains can be asked */
+async function unlessAway<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked
+  } catch (error) {
+    if (isHolderAway(error)) return undefined
+    throw error
   }
 }

@@ -61,6 +61,7 @@ export class Supervisor {
   readonly #goneNodeIds = new Set<string>()
   #db: Database
   #background: Background
+  #sessionLogMonths: number
   #freeTimer: NodeJS.Timeout | undefined
   #freeing: Promise<void> | undefined
   #isDraining = false
@@ -69,7 +70,8 @@ export class Supervisor {
   constructor(options: SupervisorOptions, plan: CrewPlan) {
     this.#options = options
     this.#db = plan.db
-    this.#background = new Background(plan.db, options.log)
+    this.#sessionLogMonths = monthsOf(plan)
+    this.#background = this.#makeBackground(plan.db)
     this.#addSlots(plan)
   }
 
@@ -116,6 +118,7 @@ export class Supervisor {
     await Promise.all(this.#slots.slice(plan.workers).map((slot) => slot.stop(order)))
     if (this.#isStopping) return false
     this.#slots.length = plan.workers
+    this.#sessionLogMonths = monthsOf(plan)
     await this.#useDatabase(plan.db)
     return true
   }
@@ -168,11 +171,15 @@ export class Supervisor {
     })
   }
 
+  #makeBackground(db: Database): Background {
+    return new Background(db, this.#options.log, () => this.#sessionLogMonths)
+  }
+
   async #useDatabase(db: Database): Promise<void> {
     if (db === this.#db) return
     this.#db = db
     await this.#background.stop()
-    this.#background = new Background(db, this.#options.log)
+    this.#background = this.#makeBackground(db)
     if (!this.#isStopping) this.#background.start()
   }
 
@@ -200,3 +207,5 @@ export class Supervisor {
     }
   }
 }
+
+const monthsOf = ({ settings }: CrewPlan): number => Number(settings.POPGRES_SESSION_LOG_MONTHS)

@@ -16,6 +16,7 @@ import { BearerCheck } from '../mail/auth/bearer/bearer-check.ts'
 import { Throttle } from '../mail/auth/throttle.ts'
 import { LeaseKeeper } from '../mail/maildrop/lease-keeper.ts'
 import { ReadAheadBudget } from '../mail/maildrop/reader.ts'
+import { FirstLogins } from '../mail/moving/first-logins.ts'
 import { startLmtpServer } from '../server/lmtp-server.ts'
 import { type RunningPop3Server, startPop3Server } from '../server/pop3-server.ts'
 import { TlsDoor } from '../server/tls/door.ts'
@@ -120,18 +121,22 @@ async function startServing(
     hostname: settings.POPGRES_HOSTNAME,
     version: start.version,
     nodeId,
-    onBeat: () => offer.refresh(),
+    onBeat: async () => {
+      await Promise.all([offer.refresh(), moving.refresh()])
+    },
     onNodeIdChanged: (changed) => {
       nodeId = changed
       tell({ kind: 'node', nodeId })
     },
   })
+  const budget = new ReadAheadBudget()
+  const moving = new FirstLogins({ db, log, keeper, budget })
   // Apart from the heartbeat: certificates in files do not wait for the database.
   const refreshing = setInterval(() => void door.refresh(), REFRESH_INTERVAL_MS)
   await Promise.race([Promise.all([door.refresh(), keeper.start()]), delay(FIRST_BEAT_MS)])
   const pop3 = await explainListening(
     'POPGRES_POP3_LISTEN or POPGRES_POP3S_LISTEN',
-    startPop3(settings, { db, log, keeper, keyring, offer, door }),
+    startPop3(settings, { db, log, keeper, budget, keyring, offer, door, moving }),
   )
   const lmtp = await explainListening(
     'POPGRES_LMTP_LISTEN',
@@ -157,6 +162,7 @@ async function startServing(
       reports.retire()
       await Promise.all([pop3.stop(graceMs), lmtp.stop(graceMs)])
       clearInterval(refreshing)
+      await moving.stop()
       await keeper.stop()
       await db.close()
       await reports.end()
@@ -174,13 +180,15 @@ interface Pop3Parts {
   db: Database
   log: Log
   keeper: LeaseKeeper
+  budget: ReadAheadBudget
   keyring: Keyring | undefined
   offer: Offer
   door: TlsDoor
+  moving: FirstLogins
 }
 
 function startPop3(settings: Settings, parts: Pop3Parts): Promise<RunningPop3Server> {
-  const { db, log, keeper, keyring, offer, door } = parts
+  const { db, log, keeper, budget, keyring, offer, door, moving } = parts
   return startPop3Server({
     ...offer,
     db,
@@ -194,8 +202,9 @@ function startPop3(settings: Settings, parts: Pop3Parts): Promise<RunningPop3Ser
       keyring,
       throttle: new Throttle({ db, log, keyring }),
       bearer: new BearerCheck({ db, keyring }),
+      moving,
     }),
-    budget: new ReadAheadBudget(),
+    budget,
     addresses: settings.POPGRES_POP3_LISTEN,
     tlsAddresses: settings.POPGRES_POP3S_LISTEN,
     proxyNetworks: settings.POPGRES_PROXY_NETWORKS,

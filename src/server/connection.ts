@@ -267,7 +267,14 @@ export class Pop3Connection implements Connection {
   }
 
   async #retrieve(maildrop: Maildrop, action: Retrieve): Promise<Pop3Outcome> {
-    return this.#writer.write(maildrop, await maildrop.read(action.uid), action)
+    const outcome = await this.#writer.write(maildrop, await maildrop.read(action.uid), action)
+    this.#noteFetched(action)
+    return outcome
+  }
+
+  /** TOP of more lines than there are is RETR: some clients fetch like that. */
+  #noteFetched({ uid, octets }: Retrieve): void {
+    if (this.#writer.wasWhole) this.#maildrop?.notes.fetch(uid, octets)
   }
 
   get #maildrop(): Maildrop | undefined {
@@ -281,6 +288,7 @@ export class Pop3Connection implements Connection {
     let outcome: Pop3Outcome | undefined
     try {
       outcome = this.#writer.gatherMessage(message, action)
+      this.#noteFetched(action)
     } catch (error) {
       outcome = this.#refusalFor(action, error)
     }
@@ -401,7 +409,7 @@ export class Pop3Connection implements Connection {
   /** The lease and the places of the session. Nothing may be in flight; more calls do no harm. */
   #giveBack(): Promise<void> {
     const giveBack = async (): Promise<void> => {
-      await this.#maildrop?.close()
+      await this.#maildrop?.close(this.#closeReason)
       if (this.#login === undefined) return
       this.#login.leave()
       sessionsOpen.add(-1)

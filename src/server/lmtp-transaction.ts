@@ -1,9 +1,11 @@
 /**
- * One LMTP mail transaction, from MAIL to the replies after DATA: what each command is answered, in
- * values. Knows recipients and delivery, not the socket. RFC 2033 §4.2 wants one reply after DATA
- * for each RCPT that succeeded, in their order, a user named twice included.
+ * One LMTP mail transaction, from MAIL to the replies after DATA: what each command is answered,
+ * in values. Knows recipients and delivery, not the socket. RFC 2033 §4.2 wants one reply after
+ * DATA for each RCPT that succeeded, in their order, a user named twice included; an alias is one
+ * RCPT of several recipients, and its 250 says that all of them have the message.
  */
 import { randomUUID } from 'node:crypto'
+import { assert } from '../base/assert.ts'
 import { isFailure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
 import { METRICS } from '../base/metrics.ts'
@@ -12,8 +14,8 @@ import type { DeliveryQueue } from '../mail/delivery/delivery-queue.ts'
 import { Ingest } from '../mail/delivery/ingest.ts'
 import { lookUpRecipient } from '../mail/delivery/recipients.ts'
 import { serializeTraceHeaders, type Trace } from '../mail/delivery/trace-headers.ts'
-import type { Recipient } from '../storage/accounts.ts'
 import type { Database } from '../storage/postgres/database.ts'
+import type { Recipient } from '../storage/tenants/recipients.ts'
 
 /** `text` begins with the enhanced status code (RFC 3463). */
 export interface Reply {
@@ -26,6 +28,8 @@ export const REPLIES = {
   delivered: { code: 250, text: '2.1.5 delivered' },
   unknownUser: { code: 550, text: '5.1.1 no such user here' },
   overQuota: { code: 452, text: '4.2.2 mailbox is full' },
+  overQuotaFinal: { code: 552, text: '5.2.2 mailbox is full' },
+  partlyOverQuota: { code: 552, text: '5.2.2 one of several mailboxes is full' },
   tooManyRecipients: { code: 452, text: '4.5.3 too many recipients' },
   tooLarge: { code: 552, text: '5.3.4 message is larger than allowed' },
   temporary: { code: 451, text: '4.3.0 cannot do that now, try again later' },
@@ -40,11 +44,15 @@ const RECIPIENT_RESULTS = new Map<Reply, string>([
   [REPLIES.recipientOk, 'accepted'],
   [REPLIES.unknownUser, 'unknown-user'],
   [REPLIES.overQuota, 'over-quota'],
+  [REPLIES.overQuotaFinal, 'over-quota'],
   [REPLIES.tooManyRecipients, 'too-many'],
   [REPLIES.temporary, 'failed'],
 ])
 
-/** LIMIT: RFC 5321 §4.5.3.1.8 wants 100 at least; MTAs send 50 to 1000 at once. */
+/**
+ * LIMIT: RFC 5321 §4.5.3.1.8 wants 100 at least; MTAs send 50 to 1000 at once. Those of an alias
+ * count each; one alias has 100 at most, so the first RCPT always fits.
+ */
 const RECIPIENTS_MAX = 1000
 
 export interface TransactionContext {
@@ -59,7 +67,7 @@ export interface TransactionContext {
 export type Origin = Pick<Trace, 'sender' | 'heloName' | 'clientAddress' | 'protocol'>
 
 interface AcceptedRecipient {
-  recipient: Recipient
+  recipients: readonly Recipient[]
   forwardPath: string
 }
 
@@ -68,6 +76,7 @@ export class LmtpTransaction {
   readonly #context: TransactionContext
   readonly #origin: Origin
   readonly #accepted: AcceptedRecipient[] = []
+  #recipientCount = 0
 
   constructor(context: TransactionContext, origin: Origin) {
     this.#context = context
@@ -82,12 +91,17 @@ export class LmtpTransaction {
   }
 
   async #addRecipient(forwardPath: string): Promise<Reply> {
-    if (this.#accepted.length >= RECIPIENTS_MAX) return REPLIES.tooManyRecipients
+    if (this.#recipientCount >= RECIPIENTS_MAX) return REPLIES.tooManyRecipients
     try {
       const found = await lookUpRecipient(this.#context.db, forwardPath)
       if (found.kind === 'unknown') return REPLIES.unknownUser
-      if (found.kind === 'over-quota') return REPLIES.overQuota
-      this.#accepted.push({ recipient: found.recipient, forwardPath })
+      if (found.kind === 'over-quota')
+        return found.isFinal ? REPLIES.overQuotaFinal : REPLIES.overQuota
+      const { recipients } = found
+      if (this.#recipientCount + recipients.length > RECIPIENTS_MAX)
+        return REPLIES.tooManyRecipients
+      this.#recipientCount += recipients.length
+      this.#accepted.push({ recipients, forwardPath })
       return REPLIES.recipientOk
     } catch (error) {
       this.#warn(error, 'recipient not looked up')
@@ -102,7 +116,9 @@ export class LmtpTransaction {
    */
   async receive(message: AsyncIterable<Buffer>): Promise<Reply[]> {
     const { db, messageMaxOctets } = this.#context
-    const domainIds = this.#accepted.map(({ recipient }) => recipient.domainId)
+    const domainIds = this.#accepted.flatMap(({ recipients }) =>
+      recipients.map(({ domainId }) => domainId),
+    )
     const ingest = new Ingest(db, { domainIds, maxOctets: messageMaxOctets })
     let failure: { error: unknown } | undefined
     try {
@@ -132,23 +148,31 @@ export class LmtpTransaction {
       transactionId: this.#id,
       receivedAt: clock(),
     }
-    const copies = this.#accepted.map(({ recipient, forwardPath }) => ({
-      recipient,
-      prefix: serializeTraceHeaders(trace, recipient, forwardPath),
-    }))
+    const copies = this.#accepted.flatMap(({ recipients, forwardPath }) =>
+      recipients.map((recipient) => ({
+        recipient,
+        prefix: serializeTraceHeaders(trace, recipient, forwardPath),
+      })),
+    )
     const results = await deliverMessage(queue, message, copies)
     METRICS.deliverySeconds.of().observe((performance.now() - beganAt) / 1_000)
     if (results.some(({ kind }) => kind === 'delivered'))
       METRICS.deliveryOctets.of().add(message.octets)
-    return results.map((result, index) =>
-      this.#reply(result, this.#accepted[index], message.octets),
-    )
+    let next = 0
+    return this.#accepted.map(({ recipients }) => {
+      const own = results.slice(next, next + recipients.length)
+      next += recipients.length
+      for (const [at, recipient] of recipients.entries())
+        this.#record(own[at], recipient, message.octets)
+      return replyTo(own, recipients)
+    })
   }
 
-  #reply(result: CopyResult, accepted: AcceptedRecipient | undefined, octets: number): Reply {
+  #record(result: CopyResult | undefined, recipient: Recipient, octets: number): void {
+    assert(result !== undefined, 'each copy has a result')
     const fields = {
-      domain: accepted?.recipient.domainName,
-      user: accepted?.recipient.localPart,
+      domain: recipient.domainName,
+      user: recipient.localPart,
       client: this.#origin.clientAddress ?? 'local',
       delivery: this.#id,
       octets,
@@ -158,16 +182,16 @@ export class LmtpTransaction {
     switch (result.kind) {
       case 'delivered':
         log.info({ ...fields, uid: result.uid }, 'message delivered')
-        return REPLIES.delivered
+        break
       case 'over-quota':
-        log.info(fields, 'message deferred: mailbox is full')
-        return REPLIES.overQuota
+        log.info(fields, 'message not taken: mailbox is full')
+        break
       case 'unknown-user':
         log.info(fields, 'message refused: user is gone')
-        return REPLIES.unknownUser
+        break
       case 'failed':
         log.warn({ ...fields, error: result.error }, 'message not delivered')
-        return REPLIES.temporary
+        break
     }
   }
 
@@ -175,7 +199,7 @@ export class LmtpTransaction {
     this.#warn(error, 'message not taken')
     const reply = isFailure(error, 'MESSAGE_TOO_LARGE') ? REPLIES.tooLarge : REPLIES.temporary
     const result = reply === REPLIES.tooLarge ? 'too-large' : 'failed'
-    METRICS.deliveryCopies.of(result).add(this.#accepted.length)
+    METRICS.deliveryCopies.of(result).add(this.#recipientCount)
     return this.#accepted.map(() => reply)
   }
 
@@ -183,4 +207,20 @@ export class LmtpTransaction {
     const client = this.#origin.clientAddress ?? 'local'
     this.#context.log.warn({ client, delivery: this.#id, error }, what)
   }
+}
+
+/**
+ * Of one RCPT. Some of an alias have it and others have no room: then 552, whatever the domain
+ * says, as a message that comes again would come twice to those who have it, once for each
+ * attempt.
+ */
+function replyTo(results: readonly CopyResult[], recipients: readonly Recipient[]): Reply {
+  const isAny = (kind: CopyResult['kind']): boolean => results.some((each) => each.kind === kind)
+  if (isAny('failed')) return REPLIES.temporary
+  if (!isAny('over-quota')) return isAny('delivered') ? REPLIES.delivered : REPLIES.unknownUser
+  if (isAny('delivered')) return REPLIES.partlyOverQuota
+  const isFinal = recipients.some(
+    ({ isRefusedWhenFull }, at) => isRefusedWhenFull && results[at]?.kind === 'over-quota',
+  )
+  return isFinal ? REPLIES.overQuotaFinal : REPLIES.overQuota
 }

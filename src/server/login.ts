@@ -45,7 +45,7 @@ export interface Login {
 }
 
 /** What the session to be is asked and told. */
-export type SessionOwner = Omit<MaildropOwner, 'client' | 'credentialId'>
+export type SessionOwner = Pick<MaildropOwner, 'presence' | 'idleMs' | 'end'>
 
 /** @throws {Failure} temporary: the database is away, or too many logins wait */
 export async function logIn(
@@ -63,8 +63,9 @@ export async function logIn(
     const user = `${account.localPart}@${account.domainName}`
     const { presence, idleMs, end } = owner
     const { client, tls, host } = peer
-    result = await desk.open(account, { credentialId, client, presence, idleMs, end })
     const { mechanism } = attempt
+    const how = { client, tls: tls ?? (peer.isEncrypted ? 'balancer' : undefined), mechanism }
+    result = await desk.open(account, { ...how, credentialId, presence, idleMs, end })
     const session = result.kind === 'opened' ? result.maildrop.lease.sessionId : undefined
     const shown = { client, tls, host, user, mechanism, credential: credentialId, session }
     if (result.kind !== 'opened') return refuse(context.log, shown, result.kind)
@@ -115,7 +116,7 @@ class MaildropDesk implements LoginDesk {
   async giveBack(): Promise<void> {
     const attempt = this.#attempt
     this.#attempt = undefined
-    if (attempt?.kind === 'acquired') await attempt.maildrop.close()
+    if (attempt?.kind === 'acquired') await attempt.maildrop.close('login-refused')
     this.leave()
   }
 

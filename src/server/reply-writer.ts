@@ -50,6 +50,8 @@ export class ReplyWriter {
   /** Totals of this connection, for the log: messages, and octets of all replies. */
   messageCount = 0
   octets = 0
+  /** What was written last was a message from its first octet to its last. */
+  wasWhole = false
   /** True between the header line and the terminator: a fault now must destroy the connection. */
   isInMessage = false
   readonly #socket: Socket
@@ -96,6 +98,7 @@ export class ReplyWriter {
    * @throws {Failure} MESSAGE_DAMAGED, nothing gathered
    */
   gatherMessage(message: StoredMessage, retrieval: Retrieval): Written | undefined {
+    this.wasWhole = false
     checkOctets(message, retrieval)
     const { prefix, content } = message
     if (content === undefined) return undefined
@@ -105,7 +108,7 @@ export class ReplyWriter {
     this.gather([retrieval.header])
     for (const part of parts) this.#gatherOnWay(part, way)
     this.gather([way.stuffer.finish()])
-    this.#countMessage()
+    this.#countMessage(way)
     return RETRIEVED
   }
 
@@ -146,11 +149,12 @@ export class ReplyWriter {
       parts = await body.read()
     }
     this.isInMessage = false
-    this.#countMessage()
+    this.#countMessage(way)
     return RETRIEVED
   }
 
-  #countMessage(): void {
+  #countMessage({ cutter }: Way): void {
+    this.wasWhole = cutter?.isDone !== true
     this.messageCount++
     messagesRetrieved.add()
   }

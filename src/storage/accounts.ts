@@ -1,7 +1,8 @@
 /**
- * Who an address belongs to, for a login and for a delivery. Names compare in any case (ASCII); the
- * credential itself is verified in mail/auth. Who is about to open the maildrop gets its counters
- * and a short list of messages by OPEN, and the account from the statement that takes the lease.
+ * Who an address belongs to, for a login; for a delivery see tenants/recipients.ts. Names compare
+ * in any case (ASCII); the credential itself is verified in mail/auth. Who is about to open the
+ * maildrop gets its counters and a short list of messages by OPEN, and the account from the
+ * statement that takes the lease.
  */
 import { assert } from '../base/assert.ts'
 import { packedSnapshotSql, type Snapshot, unpackSnapshot } from './messages.ts'
@@ -15,6 +16,7 @@ import {
   present,
 } from './postgres/decode.ts'
 import type { RawRow } from './postgres/raw-connection.ts'
+import { askByName, domainIdSql } from './tenants/domain-ids.ts'
 import { decodeThrottles, noticeSql, type ThrottleCounts, throttlesSql } from './throttles.ts'
 
 /** An app password that may be used now, from where the peer is. */
@@ -66,14 +68,6 @@ export interface Counters {
   hasUniqueIds: boolean
   /** undefined: it is too long to come along, see `selectSnapshot` */
   snapshot: Snapshot | undefined
-}
-
-export interface Recipient {
-  domainId: number
-  userId: number
-  domainName: string
-  localPart: string
-  isOverQuota: boolean
 }
 
 /**
@@ -133,21 +127,20 @@ export const newestSql = (key: string, value: string): string =>
 /** LIMIT: messages of a snapshot that comes with the counters: 800 octets. */
 const SHORT_MESSAGES_MAX = 100
 
-// By name, so it cannot name domain_id first: the one place where an address becomes ids. One row
-// comes back for an unknown user too.
+// One row comes back for an unknown user too, and says which id the name has: see domain-ids.ts.
 export const LOGIN_ACCOUNT: Statement = {
   name: 'login-account',
-  text: `select ${throttlesSql('$5')}, a.*
-  from (select) one left join lateral (
-    select ${noticeSql('$4', 'u.domain_id', 'u.user_id')},
+  text: `select ${throttlesSql('$6')}, ${domainIdSql('$2')}, a.*
+  from (select 1) one left join lateral (
+    select ${noticeSql('$5', '$1', 'u.user_id')},
       ${accountSql(
         FINGERPRINT_SQL,
         `(select string_agg(${PACKED_APP_PASSWORD}, '')
-        from credentials c where c.domain_id = d.domain_id and c.user_id = u.user_id
-          and c.kind = 'app-password' and ${isUsableSql('$3')})`,
+        from credentials c where c.domain_id = $1 and c.user_id = u.user_id
+          and c.kind = 'app-password' and ${isUsableSql('$4')})`,
       )}
     from domains d join users u on u.domain_id = d.domain_id
-    where ${addressSql('$1', '$2')}
+    where u.domain_id = $1 and d.domain_id = $1 and ${addressSql('$2', '$3')}
   ) a on true`,
 }
 
@@ -165,17 +158,6 @@ export const OPEN: Statement = {
   from maildrops m where m.domain_id = $1 and ${newestSql('m.user_id', '$2')}`,
 }
 
-export const RECIPIENT: Statement = {
-  name: 'recipient',
-  text: `select d.domain_id, u.user_id, d.name, u.local_part,
-    case when u.quota_octets is not null then coalesce((
-      select m.octets from maildrops m
-      where m.domain_id = u.domain_id and ${newestSql('m.user_id', 'u.user_id')}
-    ), 0) >= u.quota_octets end
-  from domains d join users u on u.domain_id = d.domain_id
-  where ${addressSql('$1', '$2')}`,
-}
-
 export const PASSWORD_HASH: Statement = {
   name: 'password-hash',
   text: `update users u set password_hash = $4::text, scram_keys = null
@@ -191,7 +173,7 @@ export const SCRAM_KEYS: Statement = {
 
 export const APOP_USER: Statement = {
   name: 'apop-user',
-  text: 'select exists (select from users where apop_secret is not null)',
+  text: 'select exists (select 1 from users where apop_secret is not null)',
 }
 
 export const SCRAM_SALT_KEY: Statement = {
@@ -201,11 +183,12 @@ export const SCRAM_SALT_KEY: Statement = {
 
 export const SCRAM_USE: Statement = {
   name: 'scram-use',
-  text: `select exists (select from users where scram_keys is not null),
+  text: `select exists (select 1 from users where scram_keys is not null),
     not exists (
-      select from users
+      select 1 from users
       where password_hash is not null and scram_keys is null and main_password_allowed)
-    and not exists (select from credentials where kind = 'app-password')`,
+    and not exists (select 1 from credentials where kind = 'app-password')
+    and not exists (select 1 from old_servers)`,
 }
 
 /** An address, and from where it is asked for. */
@@ -235,14 +218,20 @@ export interface OpenedMaildrop {
 
 type NetworkNotice = Pick<LoginAccount, 'isKnownNetwork' | 'isNetworkNoted'>
 
-/** One statement, whether there is such a user or not. */
+/** One statement, whether there is such a user or not; two if the domain is new to this process. */
 export async function lookUpLogin(db: Database, question: LoginQuestion): Promise<LoginLookup> {
   const { domainName, localPart, client, network, throttleKeys } = question
   assert(!hasNul(domainName) && !hasNul(localPart), 'what is looked up can be an address')
   const values = [domainName, localPart, client ?? null, network, throttleKeys]
-  const [row] = await db.hot(LOGIN_ACCOUNT, values)
-  assert(row !== undefined, 'a row comes back for an unknown user too')
-  const [throttles, notice, ...account] = row
+  const { lookup } = await askByName(db, domainName, async (domainId) => {
+    const [row] = await db.hot(LOGIN_ACCOUNT, [domainId ?? null, ...values])
+    assert(row !== undefined, 'a row comes back for an unknown user too')
+    return { domainId: row[1] ? decodeInt4(row[1]) : undefined, lookup: toLookup(row) }
+  })
+  return lookup
+}
+
+function toLookup([throttles, , notice, ...account]: RawRow): LoginLookup {
   return {
     account: account[0] ? toAccount(account, toNotice(notice)) : undefined,
     throttles: decodeThrottles(throttles),
@@ -366,7 +355,8 @@ export async function selectScramSaltKey(db: Database): Promise<Buffer> {
 
 /**
  * For whom SCRAM works, in all domains: for nobody, for some, or for every password that there is.
- * A client that prefers SCRAM often tries nothing else, so some are not enough to offer it to all.
+ * While a domain migrates there are others that nobody here knows yet. A client that prefers SCRAM
+ * often tries nothing else, so some are not enough to offer it to all.
  */
 export async function selectScramUse(db: Database): Promise<'none' | 'some' | 'all'> {
   const [row = []] = await db.hot(SCRAM_USE, [])
@@ -380,29 +370,7 @@ export async function existsApopUser(db: Database): Promise<boolean> {
   return row !== undefined && decodeBoolean(present(row, 0))
 }
 
-/**
- * @returns undefined if there is no such user; a suspended one still receives mail. `isOverQuota`
- *   is for an early no: what counts is decided when the message is delivered.
- */
-export async function selectRecipient(
-  db: Database,
-  domainName: string,
-  localPart: string,
-): Promise<Recipient | undefined> {
-  if (hasNul(domainName) || hasNul(localPart)) return undefined
-  const [row] = await db.hot(RECIPIENT, [domainName, localPart])
-  if (row === undefined) return undefined
-  const isOverQuota = row[4]
-  return {
-    domainId: decodeInt4(present(row, 0)),
-    userId: decodeInt8(present(row, 1)),
-    domainName: decodeText(present(row, 2)),
-    localPart: decodeText(present(row, 3)),
-    isOverQuota: isOverQuota ? decodeBoolean(isOverQuota) : false,
-  }
-}
-
 /** PostgreSQL's text cannot hold it, so no address has it. */
-function hasNul(name: string): boolean {
+export function hasNul(name: string): boolean {
   return name.includes('\0')
 }

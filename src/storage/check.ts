@@ -14,10 +14,12 @@ import type { Tables } from './schema.ts'
 type FindingKind =
   | 'no-maildrop' // messages or trash, but no row of counters
   | 'counters' // message_count or octets is not what the messages add up to
+  | 'domain-quota' // what is counted for the domain's quota is not what its maildrops add up to
   | 'next-uid' // the next uid has been used
   | 'octets' // a message's octets are not prefix and body
   | 'unique-ids' // an imported unique-id is hidden, or may meet a derived one
   | 'body-incomplete' // a message names a body that was never finished
+  | 'body-missing' // a row of the trash names a body that is gone: it cannot be restored
   | 'body-damaged' // a body's chunks are missing or do not add up to its octets
 
 export interface Finding {
@@ -39,7 +41,7 @@ export async function checkMaildrops(
 ): Promise<Finding[]> {
   const findings: Finding[] = []
   // In this order: a repaired body changes octets, repaired octets change the counters.
-  for (const check of [checkBodies, checkOctets, checkUniqueIds, checkCounters])
+  for (const check of [checkBodies, checkOctets, checkUniqueIds, checkCounters, checkQuota])
     findings.push(...(await check(db, domainId, isRepair)))
   return findings
 }
@@ -53,11 +55,13 @@ interface BodyRow {
   wanted_octets: number
   found_octets: number
   is_contiguous: boolean
+  is_gone: boolean
 }
 
 /**
- * Of every body that a message or trash names: are its chunks 0 … n, all but the last one full, and
- * do they add up? They end where they would end if nothing were missing or short, or not.
+ * Of every body that a message or trash names: is it there (a key sees to it for messages alone),
+ * are its chunks 0 … n, all but the last one full, and do they add up? They end where they would
+ * end if nothing were missing or short, or not.
  */
 const checkBodies: Check = async (db, domainId, isRepair) => {
   const { rows } = await sql<BodyRow>`
@@ -75,9 +79,9 @@ const checkBodies: Check = async (db, domainId, isRepair) => {
     )
     select n.user_id, n.uid, n.place, n.body_id, b.octets, n.wanted as wanted_octets,
       coalesce(c.octets, 0)::bigint as found_octets,
-      coalesce(c.is_contiguous, true) as is_contiguous
+      coalesce(c.is_contiguous, true) as is_contiguous, b.body_id is null as is_gone
     from named n
-      join bodies b on b.domain_id = ${domainId} and b.body_id = n.body_id
+      left join bodies b on b.domain_id = ${domainId} and b.body_id = n.body_id
       left join chunks c on c.body_id = n.body_id
     where b.octets is null or b.octets <> coalesce(c.octets, 0)
       or not coalesce(c.is_contiguous, true)
@@ -88,6 +92,11 @@ const checkBodies: Check = async (db, domainId, isRepair) => {
     const isWhole = row.is_contiguous && row.found_octets === row.wanted_octets
     const isRepaired = isRepair && row.octets === null && isWhole
     if (isRepaired) await completeBody(db, domainId, bodyId, row.found_octets)
+    if (row.is_gone) {
+      const detail = `${row.place} ${row.uid}: body ${bodyId} is not there`
+      findings.push({ kind: 'body-missing', domainId, userId, detail, isRepaired: false })
+      continue
+    }
     const kind = row.octets === null ? 'body-incomplete' : 'body-damaged'
     const gap = row.is_contiguous ? '' : ', chunks are missing'
     const detail =
@@ -231,6 +240,29 @@ async function recount(db: Database, domainId: number, userId: number): Promise<
       ) s
       where d.domain_id = ${domainId} and d.user_id = ${userId}`.execute(transaction)
   })
+}
+
+/** Of a domain that has a quota. A node of before there were any delivers without counting here. */
+const checkQuota: Check = async (db, domainId, isRepair) => {
+  const { rows } = await sql<{ detail: string }>`
+    select format('the domain is counted as %s messages with %s octets; ' ||
+      'its maildrops have %s with %s', q.message_count, q.octets, m.messages, m.octets) as detail
+    from domain_quotas q cross join (
+      select coalesce(sum(message_count), 0) as messages, coalesce(sum(octets), 0) as octets
+      from maildrops where domain_id = ${domainId}
+    ) m
+    where q.domain_id = ${domainId} and (q.message_count, q.octets) <> (m.messages, m.octets)
+  `.execute(db.kysely)
+  if (isRepair && rows.length > 0)
+    await sql`select set_domain_quota(d.name, q.quota_octets, q.quota_messages)
+      from domains d join domain_quotas q on q.domain_id = d.domain_id
+      where d.domain_id = ${domainId}`.execute(db.kysely)
+  return rows.map(({ detail }) => ({
+    kind: 'domain-quota',
+    domainId,
+    detail,
+    isRepaired: isRepair,
+  }))
 }
 
 /**

@@ -1,9 +1,10 @@
 /**
  * Where a message comes to exist: body first, row last, and for a message of one stretch both in
  * one statement. It locks the maildrops in user_id order (deliveries to the same recipients in
- * other orders would deadlock), takes their next uids, checks quotas and counts; a recipient who is
- * over quota keeps nothing back from the others. Several messages of a domain may share a statement
- * and so its commit; mail/delivery/delivery-queue.ts says which.
+ * other orders would deadlock), takes their next uids, checks quotas (the users' and, last, that
+ * of the domain) and counts; a recipient who is over quota keeps nothing back from the others.
+ * Several messages of a domain may share a statement and so its commit;
+ * mail/delivery/delivery-queue.ts says which.
  */
 import { assert } from '../base/assert.ts'
 import { Failure, isFailure } from '../base/failure.ts'
@@ -19,6 +20,7 @@ import {
   encodeOctets,
   present,
 } from './postgres/decode.ts'
+import { ownerSql } from './postgres/holders.ts'
 import type { RawRow } from './postgres/raw-connection.ts'
 import { constraintOf, sqlStateOf } from './postgres/sqlstate.ts'
 
@@ -62,36 +64,56 @@ export interface DeliveryResult {
 // What each recipient's copy comes to is known under the locks, before anything is written: `place`
 // is its place among those of the same maildrop, `sum_octets` what they take up to it. In a
 // subselect the quota costs one look-up each, whatever size the domain has; users are asked for
-// again only if somebody has no maildrop. The rows are locked one by one, in the order of `r`.
+// again only if somebody has no maildrop. The rows are locked one by one, in the order of `r`; the
+// domain's own row, which few have, when `ready` has seen them all locked: where there is none
+// nobody waits, and nothing is summed for it.
 const LOCKED = `with locked as (
-    select r.user_id, m.octets, m.next_uid, m.uid_validity, (
-      select u.quota_octets from users u where u.domain_id = $1 and u.user_id = r.user_id
-    ) as quota_octets
+    select r.user_id, m.octets, m.message_count, m.next_uid, m.uid_validity, u.quota_octets,
+      u.quota_messages
     from (
       select distinct user_id from unnest($2::bigint[]) as r (user_id) order by user_id
     ) r left join lateral (
-      select m.octets, m.next_uid, m.uid_validity
+      select m.octets, m.message_count, m.next_uid, m.uid_validity
       from maildrops m
       where m.domain_id = $1 and ${newestSql('m.user_id', 'r.user_id')}
       for no key update
-    ) m on true
+    ) m on true left join lateral (
+      select u.quota_octets, u.quota_messages
+      from users u where u.domain_id = $1 and u.user_id = r.user_id offset 0
+    ) u on true
   ), ready as (
     select not exists (
       select from locked l
       where l.next_uid is null and l.user_id = (
         select u.user_id from users u where u.domain_id = $1 and u.user_id = l.user_id)
     ) as is_ready
-  ), recipients as (
+  ), room as (
+    select q.quota_octets - q.octets as octets, q.quota_messages - q.message_count as messages
+    from domain_quotas q where q.domain_id = $1 and (select is_ready from ready)
+    for no key update
+  ), sized as (
     select r.*, l.next_uid is not null as is_known, l.next_uid, l.uid_validity,
       row_number() over earlier as place, sum(r.octets) over earlier as sum_octets,
-      l.next_uid is not null and (select is_ready from ready) and (l.quota_octets is null
-        or l.octets + sum(r.octets) over earlier <= l.quota_octets) as fits
+      l.next_uid is not null and (select is_ready from ready)
+        and (l.quota_octets is null or l.octets + sum(r.octets) over earlier <= l.quota_octets)
+        and (l.quota_messages is null
+          or l.message_count + row_number() over earlier <= l.quota_messages) as fits_user
     from (
       select r.nth, r.user_id, r.body_id, r.prefix, octet_length(r.prefix) + r.body_octets as octets
       from unnest($2::bigint[], $3::bytea[], $4::uuid[], $5::integer[])
         with ordinality as r (user_id, prefix, body_id, body_octets, nth)
     ) r join locked l on l.user_id = r.user_id
     window earlier as (partition by r.user_id order by r.nth)
+  ), beyond as (
+    select s.nth from room cross join lateral (
+      select s.nth, sum(s.octets) over earlier as octets, row_number() over earlier as messages
+      from sized s where s.fits_user window earlier as (order by s.nth)
+    ) s
+    where s.octets > room.octets or s.messages > room.messages
+  ), recipients as (
+    select s.*, s.fits_user and case when exists (select from room)
+      then s.nth not in (select nth from beyond) else true end as fits
+    from sized s
   )`
 
 const TAKEN = `, taken as (
@@ -109,11 +131,15 @@ const TAKEN = `, taken as (
     from recipients where fits
   )`
 
+// Of those who are in the arm: whoever it is, the domain is the same.
+const anyOwner = (arm: string): string => ownerSql('$1', `(select min(user_id) from ${arm})`)
+
 // The ledger decides: a row that was there before means that this copy came in once, whatever
 // became of it. The unique-id is kept only where it can never meet another one of this maildrop.
 const TAKEN_IMPORTED = `, fresh as (
     insert into imported (domain_id, user_id, digest, copy)
-    select $1, user_id, $7::bytea, $8::integer from recipients where fits
+    select o.domain_id, r.user_id, $7::bytea, $8::integer
+    from recipients r cross join ${anyOwner('recipients where fits')} where r.fits
     on conflict do nothing
     returning user_id
   ), named as (
@@ -143,11 +169,13 @@ const BODY_WITH_CONTENT = `, written as (
     where c.content is not null and c.body_id = any (array(select p.body_id from placed p))
   ), body as (
     insert into bodies (domain_id, body_id, octets)
-    select $1, body_id, octet_length(content) from written
+    select o.domain_id, w.body_id, octet_length(w.content)
+    from written w cross join ${anyOwner('placed')}
   ), chunk as (
     insert into body_chunks (domain_id, body_id, seq, data)
-    select $1, w.body_id, c.seq, c.data
-    from written w cross join lateral ${chunksOf('w.content')} c
+    select o.domain_id, w.body_id, c.seq, c.data
+    from written w cross join ${anyOwner('placed')}
+      cross join lateral ${chunksOf('w.content')} c
   )`
 
 const BODY_COMPLETE = `, body as (
@@ -157,9 +185,18 @@ const BODY_COMPLETE = `, body as (
       and r.body_id in (select p.body_id from placed p)
   )`
 
-const STORED = `, stored as (
+const STORED = `, charged as (
+    update domain_quotas q
+    set octets = q.octets + p.octets, message_count = q.message_count + p.messages
+    from (
+      select coalesce(sum(octets), 0) as octets, count(*) as messages from placed
+    ) p
+    where q.domain_id = $1 and exists (select from room)
+  ), stored as (
     insert into messages (domain_id, user_id, uid, octets, body_id, prefix, unique_id, received_at)
-    select $1, user_id, uid, octets, body_id, prefix, unique_id, received_at from placed
+    select o.domain_id, p.user_id, p.uid, p.octets, p.body_id, p.prefix, p.unique_id,
+      p.received_at
+    from placed p cross join ${anyOwner('placed')}
   )`
 
 const OUTCOMES = `

@@ -21,12 +21,28 @@ import {
 } from './accounts.ts'
 import type { Database, Statement } from './postgres/database.ts'
 import { decodeBoolean, encodeNumbers, present } from './postgres/decode.ts'
+import { amongSql, askEverywhere, ownerSql } from './postgres/holders.ts'
 import type { RawRow } from './postgres/raw-connection.ts'
 
 export interface Lease {
   domainId: number
   userId: number
   sessionId: string
+}
+
+/** What session_log keeps of a session besides what it deleted. */
+export interface SessionRecord {
+  /** how long it has had the maildrop open */
+  seconds: number
+  client: string | undefined
+  tls: string | undefined
+  mechanism: string | undefined
+  credentialId: string | undefined
+  /** messages, and their octets */
+  fetched: number
+  octets: number
+  /** an int4multirange, as text */
+  fetchedUids: string | undefined
 }
 
 /** Whose lease it may be: the account and the credential that were verified, as they were then. */
@@ -74,14 +90,16 @@ const ITS_APP_PASSWORD = `case c.kind when 'app-password' then ${PACKED_APP_PASS
 
 // Nothing is touched unless the credential still stands, neither changed, revoked nor expired, nor
 // the user suspended, nor the address another's by now: then no row comes back. Otherwise one,
-// which says whether the lease is ours, and what the account is.
+// which says whether the lease is ours, and what the account is. coalesce: where there is no
+// credential none is found (its id is a session's), but not by a null, which Citus would take the
+// whole join for.
 export const ACQUIRE: Statement = {
   name: 'lease-acquire',
   text: `with entitled as (
     select ${accountSql('$6::text', ITS_APP_PASSWORD)}
     from users u join domains d on d.domain_id = u.domain_id
       left join credentials c on c.domain_id = $1 and c.user_id = $2
-        and c.credential_id = $8::uuid and ${isUsableSql('$9')}
+        and c.credential_id = coalesce($8::uuid, $3::uuid) and ${isUsableSql('$9')}
     where u.domain_id = $1 and d.domain_id = $1 and u.user_id = $2
       and ${addressSql('$10', '$11')}
       and not u.suspended and not d.suspended and ${FINGERPRINT_SQL} = $6
@@ -89,7 +107,8 @@ export const ACQUIRE: Statement = {
   ), taken as (
     insert into sessions as s (domain_id, user_id, session_id, node_id, client, since,
       credential_id)
-    select $1, $2, $3::uuid, $4::uuid, $7::text, now(), $8::uuid from entitled
+    select o.domain_id, o.user_id, $3::uuid, $4::uuid, $7::text, now(), $8::uuid
+    from entitled cross join ${ownerSql('$1', '$2')}
     on conflict (domain_id, user_id) do update
       set session_id = excluded.session_id, node_id = excluded.node_id,
         client = excluded.client, since = excluded.since,
@@ -128,7 +147,8 @@ export const NOTE_LOGIN: Statement = {
 // Of all domains: a LOGIN-DELAY is at most a day.
 export const SWEEP_LAST_LOGINS: Statement = {
   name: 'last-logins-sweep',
-  text: `delete from last_logins where logged_in_at <= now() - interval '1 day'`,
+  text: `delete from last_logins
+  where logged_in_at <= now() - interval '1 day' and ${amongSql('domain_id', '$1')}`,
 }
 
 export const RELEASE: Statement = {
@@ -137,8 +157,35 @@ export const RELEASE: Statement = {
   returning 1`,
 }
 
+const LOG_COLUMNS = `domain_id, user_id, session_id, ended_at, began_at, client, tls, mechanism,
+      credential_id, credential_name, fetched, octets, fetched_uids, deleted, deleted_uids, reason`
+
+// By the values of a lease and of a record. coalesce: a session's id is no credential's.
+const LOG_VALUES = `o.domain_id, o.user_id, $3::uuid, now(),
+      now() - make_interval(secs => $4::float8),
+      $5::text, $6::text, $7::text, $8::uuid, (
+        select c.name from credentials c
+        where c.domain_id = $1 and c.user_id = $2
+          and c.credential_id = coalesce($8::uuid, $3::uuid)
+      ), $9::integer, $10::bigint, $11::int4multirange`
+
+// What was fetched is told even if the lease is another's by now; not of a user who was removed.
+export const RELEASE_LOGGED: Statement = {
+  name: 'lease-release-logged',
+  text: `with held as (
+    delete from sessions where domain_id = $1 and user_id = $2 and session_id = $3::uuid
+    returning 1
+  ), logged as (
+    insert into session_log (${LOG_COLUMNS})
+    select ${LOG_VALUES}, 0, null::int4multirange, $12::text
+    from ${ownerSql('$1', '$2')}
+  )
+  select 1 from held`,
+}
+
 // All or nothing, and only while the lease is ours. The row in session_log is written by the same
-// transaction: by it a commit whose answer was lost is recognised.
+// transaction: by it, if its reason is 'quit', a commit whose answer was lost is recognised. Few
+// domains have a row in domain_quotas; it is locked after the maildrop, as by a delivery.
 export const QUIT: Statement = {
   name: 'lease-quit',
   text: `with held as (
@@ -146,22 +193,32 @@ export const QUIT: Statement = {
     returning 1
   ), gone as (
     delete from messages
-    where domain_id = $1 and user_id = $2 and uid = any ($4::integer[])
+    where domain_id = $1 and user_id = $2 and uid = any ($12::integer[])
       and exists (select 1 from held)
     returning uid, octets, body_id, prefix, unique_id, received_at
   ), kept as (
     insert into trash (domain_id, user_id, uid, octets, body_id, prefix, unique_id, received_at,
       session_id, deleted_at)
-    select $1, $2, uid, octets, body_id, prefix, unique_id, received_at, $3::uuid, now()
-    from gone
+    select o.domain_id, o.user_id, g.uid, g.octets, g.body_id, g.prefix, g.unique_id,
+      g.received_at, $3::uuid, now()
+    from ${ownerSql('$1', '$2')} left join gone g on true where coalesce(g.uid, 0) > 0
   ), counted as (
     update maildrops
     set message_count = message_count - (select count(*) from gone)::integer,
       octets = octets - (select coalesce(sum(octets), 0) from gone)::bigint
     where domain_id = $1 and user_id = $2 and exists (select 1 from held)
+    returning 1
+  ), given_back as (
+    update domain_quotas q
+    set message_count = q.message_count - (select count(*) from gone),
+      octets = q.octets - (select coalesce(sum(g.octets), 0) from gone g)::bigint
+    where q.domain_id = $1 and (select count(*) from counted) > 0
   ), logged as (
-    insert into session_log (domain_id, user_id, session_id, ended_at, deleted)
-    select $1, $2, $3::uuid, now(), (select count(*) from gone)::integer from held
+    insert into session_log (${LOG_COLUMNS})
+    select ${LOG_VALUES}, (select count(*) from gone)::integer,
+      case when exists (select 1 from held) then $13::int4multirange end,
+      case when exists (select 1 from held) then 'quit' else 'lease-lost' end
+    from ${ownerSql('$1', '$2')} where exists (select 1 from held) or $9 > 0
   )
   select 1 from held`,
 }
@@ -169,7 +226,7 @@ export const QUIT: Statement = {
 export const COMMITTED: Statement = {
   name: 'lease-committed',
   text: `select 1 from session_log
-  where domain_id = $1 and user_id = $2 and session_id = $3::uuid`,
+  where domain_id = $1 and user_id = $2 and session_id = $3::uuid and reason = 'quit'`,
 }
 
 /** LIMIT: a QUIT with more marks would keep the pipeline's other sessions waiting. */
@@ -256,13 +313,26 @@ export async function noteLogin(
 
 /** Logins that no LOGIN-DELAY asks for any more. */
 export async function sweepLastLogins(db: Database): Promise<void> {
-  await db.bulk(SWEEP_LAST_LOGINS, [])
+  const sweep = (among: string | null) => db.bulk(SWEEP_LAST_LOGINS, [among])
+  await askEverywhere(db, sweep)
 }
 
-/** @returns false: the lease was no longer ours */
-export async function releaseLease(db: Database, lease: Lease): Promise<boolean> {
+/**
+ * @param logged for session_log, with the reason why the session ends; undefined: of one that has
+ *   fetched nothing there is nothing to tell
+ * @returns false: the lease was no longer ours
+ */
+export async function releaseLease(
+  db: Database,
+  lease: Lease,
+  logged?: { record: SessionRecord; reason: string },
+): Promise<boolean> {
   const { domainId, userId, sessionId } = lease
-  const rows = await db.hotOrBulk(RELEASE, [domainId, userId, sessionId])
+  const ids = [domainId, userId, sessionId]
+  const rows =
+    logged === undefined
+      ? await db.hotOrBulk(RELEASE, ids)
+      : await db.hotOrBulk(RELEASE_LOGGED, [...ids, ...valuesOf(logged.record), logged.reason])
   return rows.length === 1
 }
 
@@ -270,6 +340,7 @@ export async function releaseLease(db: Database, lease: Lease): Promise<boolean>
  * QUIT (RFC 1939 §6, UPDATE): deletes the marked messages and releases the lease, in one statement.
  * With nothing marked it only releases the lease.
  * @param uids of the marked messages
+ * @param record for session_log, with the marked messages as an int4multirange
  * @returns `fenced`: the lease was no longer ours and nothing was deleted
  * @throws {Failure} STORAGE_IN_DOUBT: ask resolveCommit. Any other: nothing was deleted.
  */
@@ -277,12 +348,22 @@ export async function commitDeletes(
   db: Database,
   lease: Lease,
   uids: Int32Array,
+  record?: SessionRecord & { deletedUids: string },
 ): Promise<'committed' | 'fenced'> {
   if (uids.length === 0) return (await releaseLease(db, lease)) ? 'committed' : 'fenced'
-  const values = [lease.domainId, lease.userId, lease.sessionId, encodeNumbers(uids)]
+  const { domainId, userId, sessionId } = lease
+  const ids = [domainId, userId, sessionId]
+  const marked = [encodeNumbers(uids), record?.deletedUids ?? null]
+  const values = [...ids, ...valuesOf(record), ...marked]
   const rows =
     uids.length <= HOT_DELETES_MAX ? await db.hotOrBulk(QUIT, values) : await db.bulk(QUIT, values)
   return rows.length === 1 ? 'committed' : 'fenced'
+}
+
+function valuesOf(record: SessionRecord | undefined): unknown[] {
+  const { seconds = 0, client = null, tls = null, mechanism = null } = record ?? {}
+  const { credentialId = null, fetched = 0, octets = 0, fetchedUids = null } = record ?? {}
+  return [seconds, client, tls, mechanism, credentialId, fetched, octets, fetchedUids]
 }
 
 /**

@@ -1,12 +1,13 @@
 /**
  * Brings the schema up to date and says whether a node may use it. Migrations are the SQL files of
- * migrations/, forward only, each in the one transaction of its run; Kysely's Migrator keeps the
- * record and takes an advisory lock, so several nodes may start at once. Each file's first line
+ * migrations/, forward only, each in a transaction of its own, so that nodes that serve meanwhile
+ * wait for the locks of one; Kysely's Migrator keeps the record and takes an advisory lock, so
+ * several may begin at once. Each file's first line
  * names the lowest node version that can live with it.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { type Kysely, type Migration, Migrator, sql } from 'kysely'
+import { type Kysely, type Migration, type MigrationResult, Migrator, sql } from 'kysely'
 import { Failure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
 import type { Database } from './postgres/database.ts'
@@ -41,16 +42,24 @@ export async function migrate(db: Database, log: Log): Promise<{ applied: string
     migrationTableName: 'schema_migrations',
     migrationLockTableName: 'schema_migrations_lock',
   })
-  const { error, results = [] } = await migrator.migrateToLatest()
-  const failed = results.find((result) => result.status === 'Error')
-  if (error !== undefined) {
-    const failure = toFailure(error, 'sent')
-    const where = failed === undefined ? '' : `${failed.migrationName}: `
-    throw new Failure(failure.code, `migration failed: ${where}${failure.message}`, failure.cause)
+  const applied: string[] = []
+  for (;;) {
+    const { error, results = [] } = await migrator.migrateUp()
+    if (error !== undefined) throw migrationFailure(error, results)
+    if (results.length === 0) break
+    for (const { migrationName } of results) {
+      log.info({ migration: migrationName }, 'migration applied')
+      applied.push(migrationName)
+    }
   }
-  const applied = results.map((result) => result.migrationName)
-  for (const migration of applied) log.info({ migration }, 'migration applied')
   return { applied }
+}
+
+function migrationFailure(error: unknown, results: readonly MigrationResult[]): Failure {
+  const failed = results.find((result) => result.status === 'Error')
+  const failure = toFailure(error, 'sent')
+  const where = failed === undefined ? '' : `${failed.migrationName}: `
+  return new Failure(failure.code, `migration failed: ${where}${failure.message}`, failure.cause)
 }
 
 /**

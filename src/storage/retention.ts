@@ -1,21 +1,24 @@
 /**
  * What makes room: messages whose EXPIRE is over, trash whose days are over, and bodies that no row
- * names. Off the hot path, and safe against deliveries without locks of its own: the foreign keys
- * decide. A body goes only when it is older than a day (a delivery writes the body first and the
- * row last) and each in a statement of its own, so that one that is named after all is skipped
- * alone.
+ * names; nothing that is under a legal hold. Off the hot path, and safe against deliveries without
+ * locks of its own: the foreign keys decide. A body goes only when it is older than a day (a
+ * delivery writes the body first and the row last) and each in a statement of its own, so that one
+ * that is named after all is skipped alone.
  */
 import { isFailure } from '../base/failure.ts'
 import type { Database, Statement } from './postgres/database.ts'
 import { decodeInt4, decodeUuid, present } from './postgres/decode.ts'
 import { sqlStateOf } from './postgres/sqlstate.ts'
+import { isFreeSql } from './tenants/holds.ts'
 
-// Rows that somebody else purges or restores now are left to them.
+// Rows that somebody else purges or restores now are left to them, and those under a legal hold
+// stay for as long as it is on.
 export const PURGE_TRASH: Statement = {
   name: 'trash-purge',
   text: `with old as (
     select t.user_id, t.uid from trash t join domains d on d.domain_id = $1
     where t.domain_id = $1 and t.deleted_at <= now() - make_interval(days => d.trash_days)
+    and ${isFreeSql('t.user_id')}
     order by t.deleted_at limit $2
     for update of t skip locked
   )

@@ -5,7 +5,8 @@
 import { randomBytes } from 'node:crypto'
 import { sql } from 'kysely'
 import { Secret } from '../base/secret.ts'
-import { SERVING_DEFAULTS } from './postgres/connection-settings.ts'
+import { hasCitus } from './postgres/citus.ts'
+import { CITUS_SERVING_DEFAULTS, SERVING_DEFAULTS } from './postgres/connection-settings.ts'
 import type { Database } from './postgres/database.ts'
 import { sqlStateOf } from './postgres/sqlstate.ts'
 
@@ -38,7 +39,8 @@ export async function grantServing(db: Database, role: string): Promise<void> {
  */
 export async function setServingDefaults(db: Database, role: string): Promise<string[]> {
   const name = `"${role.replaceAll('"', '""')}"`
-  const statements = Object.entries(SERVING_DEFAULTS).map(
+  const defaults = (await hasCitus(db)) ? CITUS_SERVING_DEFAULTS : SERVING_DEFAULTS
+  const statements = Object.entries(defaults).map(
     ([parameter, value]) => `alter role ${name} set ${parameter} = '${value}'`,
   )
   try {

@@ -6,6 +6,7 @@
 import { sql } from 'kysely'
 import type { Database, Statement } from './postgres/database.ts'
 import { decodeText, present } from './postgres/decode.ts'
+import { amongSql, askEverywhere } from './postgres/holders.ts'
 import type { RawRow } from './postgres/raw-connection.ts'
 
 /**
@@ -120,9 +121,11 @@ export const SWEEP_THROTTLES: Statement = {
 // Of all domains: rows without a user go with those that are too old.
 export const SWEEP_KNOWN_NETWORKS: Statement = {
   name: 'known-networks-sweep',
-  text: `delete from known_networks k where k.seen_at <= now() - interval '30 days'
+  text: `delete from known_networks k
+  where ${amongSql('k.domain_id', '$1')} and (k.seen_at <= now() - interval '30 days'
     or not exists (
-      select from users u where u.domain_id = k.domain_id and u.user_id = k.user_id)`,
+      select from users u where u.domain_id = k.domain_id and u.user_id = k.user_id
+        and ${amongSql('u.domain_id', '$1')}))`,
 }
 
 export async function selectThrottles(
@@ -171,7 +174,8 @@ export async function noteNetwork(
 /** Rows that have faded, those beyond the bound, and networks that nobody came from for a month. */
 export async function sweepThrottles(db: Database): Promise<void> {
   await db.bulk(SWEEP_THROTTLES, [])
-  await db.bulk(SWEEP_KNOWN_NETWORKS, [])
+  const sweep = (among: string | null) => db.bulk(SWEEP_KNOWN_NETWORKS, [among])
+  await askEverywhere(db, sweep)
 }
 
 /** The most failures first. */

@@ -1,6 +1,6 @@
 /** A node on a PostgreSQL of the operator's: what it says while something is missing. */
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { addCertificate } from '../../src/admin/operations/certificates.ts'
+import { addCertificate } from '../../src/admin/operations/trust/certificates.ts'
 import { Secret } from '../../src/base/secret.ts'
 import { TestAuthority } from '../support/certificates.ts'
 import { NodeProcess } from '../support/node-process.ts'

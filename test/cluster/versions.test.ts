@@ -35,8 +35,9 @@ do $$
 declare
   expanded text;
 begin
-  for expanded in select tablename from pg_tables
-    where schemaname = current_schema() and tablename not like 'schema\\_%'
+  for expanded in select relname from pg_class
+    where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
+      and not relispartition and relname not like 'schema\\_%'
   loop
     execute format('alter table %I add column expanded text', expanded);
   end loop;

@@ -27,11 +27,17 @@ function isInstalled(client: string): boolean {
 /** `describe` for the tests of some clients, all of which must be there. */
 export function describeClients(title: string, clients: string[], body: () => void): void {
   const missing = clients.filter((client) => !isInstalled(client))
-  if (missing.length === 0) {
+  const why = missing.length === 0 ? undefined : `not installed: ${missing.join(', ')}`
+  describeWhere(title, why, body)
+}
+
+/** @param why it cannot run here; undefined: it can */
+export function describeWhere(title: string, why: string | undefined, body: () => void): void {
+  if (why === undefined) {
     describe(title, body)
     return
   }
-  const reason = `${title}: not installed: ${missing.join(', ')}`
+  const reason = `${title}: ${why}`
   if (process.env.INTEROP_REQUIRE_ALL !== undefined) {
     it(reason, () => {
       throw new Error(reason)

@@ -19,6 +19,7 @@ import {
   openTestDatabase,
   TEST_KEYRING,
   TEST_SECRET_KEY_HEX,
+  type TestDatabase,
 } from '../support/postgres.ts'
 
 const PROJECT = resolve(dirname(fileURLToPath(import.meta.url)), '..', '..')
@@ -38,6 +39,7 @@ export interface InteropServer {
   pop3Port: number
   pop3sPort: number
   lmtpPort: number
+  databaseUrl: string
   /** A directory for the clients' files, removed at the end. */
   directory: string
   /** PEM file: the authority that vouches for the server, and one that does not. */
@@ -45,6 +47,8 @@ export interface InteropServer {
   otherCaFile: string
   /** @returns the address; it has the password, and the APOP secret if the server can do APOP */
   addUser(name: string): Promise<string>
+  /** For what a test changes or asks beside the server. */
+  database: TestDatabase
   /** What the server wrote so far, for a test that failed. */
   output(): string
   stop(): Promise<void>
@@ -106,7 +110,18 @@ export async function startServer(options: {
   }
   const { caFile, otherCaFile } = tls
   const ports = { pop3Port, pop3sPort, lmtpPort }
-  return { ...ports, directory, caFile, otherCaFile, output, stop, addUser: newUser }
+  const databaseUrl = database.url
+  return {
+    ...ports,
+    databaseUrl,
+    directory,
+    caFile,
+    otherCaFile,
+    database,
+    output,
+    stop,
+    addUser: newUser,
+  }
 }
 
 /** Made anew at each start, so that nothing in the repository expires. */
@@ -138,7 +153,7 @@ function environment(): NodeJS.ProcessEnv {
 }
 
 /** Below those that the system gives to outgoing connections, which would be in the way. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(10_000, 32_000)
     const server = createServer().listen(port, HOST)

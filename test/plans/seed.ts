@@ -70,6 +70,11 @@ const STATEMENTS = [
    from generate_series(1, 5000) n`,
   `insert into domain_hosts (domain_id, host_name)
    select n, 'pop.d' || n || '.example' from generate_series(1, ${DOMAINS}) n`,
+  // Many domains have some, few have a quota.
+  `insert into aliases (domain_id, local_part, position, target_domain_id, target_user_id)
+   select domain_id, 'a' || user_id, 1, domain_id, user_id from ${EVERYBODY}`,
+  `insert into domain_quotas (domain_id, quota_octets, octets, message_count)
+   select n, 1000000000, 10000, 10 from generate_series(1, ${DOMAINS}, 20) n`,
   `insert into certificates (host_name, chain, private_key)
    select 'pop.d' || n || '.example', '-----BEGIN CERTIFICATE-----' || repeat('x', 1500),
      repeat('k', 300)::bytea
@@ -77,6 +82,17 @@ const STATEMENTS = [
   `insert into oauth_providers (domain_id, issuer, jwks_uri)
    select n, 'https://id.d' || n || '.example', 'https://id.d' || n || '.example/jwks'
    from generate_series(1, ${DOMAINS}) n`,
+  // A domain in forty, and a user in fifty.
+  `insert into legal_holds (domain_id, user_id, reason)
+   select n, null, 'case ' || n from generate_series(1, ${DOMAINS}, 40) n`,
+  `insert into legal_holds (domain_id, user_id, reason)
+   select domain_id, user_id, 'case ' || user_id from ${EVERYBODY} where user_id % 50 = 0`,
+  `insert into held_users (domain_id, user_id, hold_id)
+   select u.domain_id, u.user_id, h.hold_id
+   from legal_holds h join users u on u.domain_id = h.domain_id
+   where h.user_id is null or h.user_id = u.user_id`,
+  `insert into leaders (task, holder, hostname, pid, since, renewed_at)
+   values ('background work', gen_random_uuid(), 'node1', 1, now(), now())`,
   // Who is added afterwards has ids of its own.
   `select setval(pg_get_serial_sequence('domains', 'domain_id'), ${DOMAINS})`,
   `select setval(pg_get_serial_sequence('users', 'user_id'), ${USERS})`,

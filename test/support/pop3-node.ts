@@ -13,6 +13,7 @@ import { Secret } from '../../src/base/secret.ts'
 import { Authenticator, type AuthenticatorOptions } from '../../src/mail/auth/authenticator.ts'
 import { LeaseKeeper } from '../../src/mail/maildrop/lease-keeper.ts'
 import { ReadAheadBudget } from '../../src/mail/maildrop/reader.ts'
+import { FirstLogins, type FirstLoginsOptions } from '../../src/mail/moving/first-logins.ts'
 import { SASL_MECHANISMS } from '../../src/protocol/pop3/actions.ts'
 import type { ConnectionLimits } from '../../src/server/connection-limits.ts'
 import { type Pop3ServerOptions, startPop3Server } from '../../src/server/pop3-server.ts'
@@ -30,6 +31,7 @@ export interface TestNode {
   db: Database
   keeper: LeaseKeeper
   budget: ReadAheadBudget
+  moving: FirstLogins
   door: TlsDoor | undefined
   /** Every line that was logged. */
   logged: string[]
@@ -87,6 +89,7 @@ export interface TestNodeOptions extends ServerChanges {
   balancers?: readonly string[]
   limits?: Partial<ConnectionLimits>
   authenticator?: Partial<AuthenticatorOptions>
+  moving?: Pick<FirstLoginsOptions, 'patienceMs'>
 }
 
 /** The heartbeat does not run by itself: a test beats when it wants to. */
@@ -105,11 +108,13 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
     connectionsMax: 4,
     log,
   })
-  const keeper = new LeaseKeeper({ db, log, hostname, version: '0.0.0' })
+  const onBeat = (): Promise<void> => moving.refresh()
+  const keeper = new LeaseKeeper({ db, log, hostname, version: '0.0.0', onBeat })
   const budget = new ReadAheadBudget()
+  const moving = new FirstLogins({ db, log, keeper, budget, ...options.moving })
   const basis = { db, log, keyring: TEST_KEYRING }
   const more = { defaultDomain, failureDelayMs: 0, ...options.authenticator }
-  const authenticator = new Authenticator({ ...basis, ...more })
+  const authenticator = new Authenticator({ ...basis, moving, ...more })
   const door = options.tls && (await openDoor({ ...basis, ...options.tls }))
   await keeper.beat()
   const addresses = [{ host, port: 0 }]
@@ -122,7 +127,7 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
   return {
     address: server.addresses[0] ?? '',
     tlsAddress: server.tlsAddresses[0] ?? '',
-    ...{ db, keeper, budget, door, logged },
+    ...{ db, keeper, budget, moving, door, logged },
     untilLogged: async (text) => {
       for (;;) {
         const found = logged.find((line) => line.includes(text))
@@ -133,6 +138,7 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
     stop: async (graceMs = 1_000) => {
       door?.close()
       await server.stop(graceMs)
+      await moving.stop()
       await keeper.stop()
       await db.close()
     },
@@ -140,7 +146,7 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
 }
 
 function changesIn(options: TestNodeOptions) {
-  const { url, hostname, host, defaultDomain, tls, authenticator, ...server } = options
+  const { url, hostname, host, defaultDomain, tls, authenticator, moving, ...server } = options
   const { isApopOffered, isScramOffered, hasBearerProvider, balancers, limits, ...same } = server
   return {
     ...same,

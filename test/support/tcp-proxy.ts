@@ -15,6 +15,9 @@ export class TcpProxy {
   /** Called with each chunk that goes to the server, before it is passed on. */
   onRequest: ((chunk: Buffer, cut: () => void, connection: object) => void) | undefined
 
+  /** Called with how many are connected, when somebody comes. */
+  onOpenCount: ((count: number) => void) | undefined
+
   private constructor(targetPort: number) {
     this.#targetPort = targetPort
     this.#server = createServer((client) => this.#accept(client))
@@ -71,6 +74,7 @@ export class TcpProxy {
     const target = connect(this.#targetPort, '127.0.0.1')
     const pair = { client, target }
     this.#pairs.add(pair)
+    this.onOpenCount?.(this.#pairs.size)
     const cut = () => {
       client.destroy()
       target.destroy()

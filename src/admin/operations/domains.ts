@@ -12,15 +12,21 @@ import {
   selectDomain,
   selectDomainCounts,
   selectDomainList,
+  updateDomainQuota,
   updateDomainSuspended,
 } from '../../storage/tenants/domains.ts'
 import { parseDomainName } from '../address.ts'
+import { refuseHeld } from '../held.ts'
 import { refused, refusing } from '../refusal.ts'
 
-export interface Domain extends DomainCounts {
+export interface Domain extends Omit<DomainCounts, 'quotaOctets' | 'quotaMessages'> {
   name: string
   isSuspended: boolean
   trashDays: number
+  /** null: it stands for itself */
+  aliasOf: string | null
+  quotaOctets: number | null
+  quotaMessages: number | null
   createdAt: Date
 }
 
@@ -50,9 +56,27 @@ export async function resumeDomain(db: Database, name: string): Promise<void> {
   await updateDomainSuspended(db, (await requireDomain(db, name)).domainId, false)
 }
 
-/** With all its users and messages, at once and for good. */
+/** What is missing stays; undefined: no limit. Counts anew, which holds all deliveries shortly. */
+export async function changeDomainQuota(
+  db: Database,
+  name: string,
+  change: { octets?: number | undefined; messages?: number | undefined },
+): Promise<void> {
+  const { name: kept, quotaOctets, quotaMessages } = await showDomain(db, name)
+  const quota = {
+    octets: 'octets' in change ? change.octets : (quotaOctets ?? undefined),
+    messages: 'messages' in change ? change.messages : (quotaMessages ?? undefined),
+  }
+  await refusing(() => updateDomainQuota(db, kept, quota))
+}
+
+/**
+ * With all its users and messages, at once and for good.
+ * @throws {Failure} OPERATION_REFUSED while a legal hold is on it or on anybody in it
+ */
 export async function removeDomain(db: Database, name: string): Promise<void> {
   const row = await requireDomain(db, name)
+  await refuseHeld(db, row.domainId, undefined)
   await refusing(() => deleteDomain(db, row.name))
 }
 
@@ -67,6 +91,12 @@ export async function requireDomain(db: Database, name: string): Promise<DomainR
 
 function toDomain(row: DomainRow, counts: DomainCounts): Domain {
   const { name, isSuspended, trashDays, createdAt } = row
-  const { userCount, messageCount, octets } = counts
-  return { name, isSuspended, trashDays, userCount, messageCount, octets, createdAt }
+  const { userCount, messageCount, octets, trashCount, trashOctets } = counts
+  return {
+    ...{ name, isSuspended, trashDays, aliasOf: row.aliasOf ?? null },
+    ...{ userCount, messageCount, octets, trashCount, trashOctets },
+    quotaOctets: counts.quotaOctets ?? null,
+    quotaMessages: counts.quotaMessages ?? null,
+    createdAt,
+  }
 }

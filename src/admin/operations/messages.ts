@@ -11,10 +11,11 @@ import {
   deleteMessageRows,
   selectMessageList,
   selectUidOf,
-} from '../../storage/tenants/message-list.ts'
+} from '../../storage/tenants/maildrops/message-list.ts'
 import { deleteSession } from '../../storage/tenants/sessions.ts'
 import { formatAddress } from '../address.ts'
-import { refused } from '../refusal.ts'
+import { refuseHeld } from '../held.ts'
+import { refused, refusing } from '../refusal.ts'
 import { readSubject } from '../subject.ts'
 import { requireUser } from './users.ts'
 
@@ -84,6 +85,7 @@ export async function deleteMessages(
   isKick: boolean,
 ): Promise<{ deleted: number; missing: string[] }> {
   const { row, domainName } = await requireUser(db, address)
+  await refuseHeld(db, row.domainId, row.userId)
   const uids = new Set<number>()
   const missing: string[] = []
   for (const id of ids) {
@@ -96,7 +98,7 @@ export async function deleteMessages(
   if (isKick) await deleteSession(db, row.domainId, row.userId)
   const kept = formatAddress({ localPart: row.localPart, domainName })
   try {
-    return { deleted: await deleteMessageRows(db, kept, [...uids]), missing }
+    return { deleted: await refusing(() => deleteMessageRows(db, kept, [...uids])), missing }
   } catch (error) {
     if (sqlStateOf(error) !== OBJECT_IN_USE) throw error
     const line = `${kept} has its maildrop open: wait, or end the session with --kick`

@@ -1,6 +1,6 @@
 /**
- * What an operator does with policies: LOGIN-DELAY, EXPIRE and what a second login meets. The
- * subject is a domain, or the address of a user who differs from its domain.
+ * What an operator does with policies: LOGIN-DELAY, EXPIRE, what a second login meets, and how a
+ * domain takes mail. The subject is a domain, or the address of a user who differs from its domain.
  */
 import type { Database } from '../../storage/postgres/database.ts'
 import {
@@ -15,22 +15,34 @@ import { refused, refusing } from '../refusal.ts'
 import { requireDomain } from './domains.ts'
 import { requireUser } from './users.ts'
 
-export interface Policy {
+/** Of a domain, always. */
+type MailPolicy = Pick<
+  DomainPolicy,
+  'areAliasesAllowed' | 'isCatchAllAllowed' | 'separator' | 'overQuota'
+>
+
+export interface Policy extends Omit<MailPolicy, 'separator'> {
   /** least seconds between two logins of a user */
   loginDelaySeconds: number
   /** days after which messages go to the trash; null: never */
   expireDays: number | null
   /** of the domain, always */
   secondLogin: DomainPolicy['secondLogin']
+  /** how long deleted messages can be restored; of the domain, always */
+  trashDays: number
+  /** of alice+tag; null: there is no such thing */
+  separator: string | null
   /** those that a user has from its domain */
   inherited: ('loginDelaySeconds' | 'expireDays')[]
 }
 
 /** What is missing stays. `inherit` is for users: as the domain has it. */
-export interface PolicyChange {
+export interface PolicyChange extends Partial<Omit<MailPolicy, 'separator'>> {
   loginDelaySeconds?: number | 'inherit'
   expireDays?: number | 'never' | 'inherit'
   secondLogin?: DomainPolicy['secondLogin']
+  trashDays?: number
+  separator?: string | undefined
 }
 
 /** @param subject a domain or an address */
@@ -63,10 +75,14 @@ export async function changePolicy(
 async function changeUserPolicy(
   db: Database,
   address: string,
-  { loginDelaySeconds, expireDays, secondLogin }: PolicyChange,
+  { loginDelaySeconds, expireDays, secondLogin, trashDays, ...mail }: PolicyChange,
 ): Promise<void> {
   if (secondLogin !== undefined)
     throw refused('what a second login meets is set for a whole domain, not for a user')
+  if (trashDays !== undefined)
+    throw refused('how long the trash is kept is set for a whole domain, not for a user')
+  if (Object.keys(mail).length > 0)
+    throw refused('how mail is taken is set for a whole domain, not for a user')
   const { domainId, userId } = (await requireUser(db, address)).row
   const change: Partial<UserPolicy> = {}
   if (loginDelaySeconds !== undefined) change.loginDelaySeconds = orInherited(loginDelaySeconds)
@@ -78,15 +94,16 @@ async function changeUserPolicy(
 async function changeDomainPolicy(
   db: Database,
   name: string,
-  { loginDelaySeconds, expireDays, secondLogin }: PolicyChange,
+  { loginDelaySeconds, expireDays, secondLogin, trashDays, ...mail }: PolicyChange,
 ): Promise<void> {
   if (loginDelaySeconds === 'inherit' || expireDays === 'inherit')
     throw refused('only users inherit: a domain has values of its own')
   const { domainId } = await requireDomain(db, name)
-  const change: Partial<DomainPolicy> = {}
+  const change: Partial<DomainPolicy> = { ...mail }
   if (loginDelaySeconds !== undefined) change.loginDelaySeconds = loginDelaySeconds
   if (expireDays !== undefined) change.expireDays = expireDays === 'never' ? undefined : expireDays
   if (secondLogin !== undefined) change.secondLogin = secondLogin
+  if (trashDays !== undefined) change.trashDays = trashDays
   await refusing(() => updateDomainPolicy(db, domainId, change))
 }
 
@@ -103,6 +120,11 @@ function toPolicy(domain: DomainPolicy, user: UserPolicy | undefined): Policy {
     // A user's 0 is its own "never".
     expireDays: (user?.expireDays ?? domain.expireDays) || null,
     secondLogin: domain.secondLogin,
+    trashDays: domain.trashDays,
+    areAliasesAllowed: domain.areAliasesAllowed,
+    isCatchAllAllowed: domain.isCatchAllAllowed,
+    separator: domain.separator ?? null,
+    overQuota: domain.overQuota,
     inherited,
   }
 }

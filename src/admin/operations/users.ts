@@ -26,6 +26,7 @@ import {
   updateUserSuspended,
 } from '../../storage/tenants/users.ts'
 import { formatAddress, parseAddress } from '../address.ts'
+import { refuseHeld } from '../held.ts'
 import { checkPassword } from '../password.ts'
 import { refused, refusing } from '../refusal.ts'
 import { requireDomain } from './domains.ts'
@@ -44,8 +45,12 @@ export interface User {
   /** The domain is suspended: the user cannot log in either. */
   isDomainSuspended: boolean
   quotaOctets: number | null
+  quotaMessages: number | null
   messageCount: number
   octets: number
+  /** In the trash: what can be undone. Counts against no quota. */
+  trashCount: number
+  trashOctets: number
   hasSession: boolean
   createdAt: Date
 }
@@ -142,14 +147,14 @@ export async function allowMainPassword(
   await updateMainPasswordAllowed(db, row.domainId, row.userId, isAllowed)
 }
 
-/** @param quotaOctets undefined: no limit */
+/** What is missing stays; undefined: no limit. */
 export async function changeQuota(
   db: Database,
   address: string,
-  quotaOctets: number | undefined,
+  quota: { octets?: number | undefined; messages?: number | undefined },
 ): Promise<void> {
   const { row } = await requireUser(db, address)
-  await refusing(() => updateUserQuota(db, row.domainId, row.userId, quotaOctets))
+  await refusing(() => updateUserQuota(db, row.domainId, row.userId, quota))
 }
 
 /** Ends the user's session; mail is still accepted. */
@@ -163,9 +168,13 @@ export async function resumeUser(db: Database, address: string): Promise<void> {
   await updateUserSuspended(db, row.domainId, row.userId, false)
 }
 
-/** With all messages, at once and for good. */
+/**
+ * With all messages, at once and for good.
+ * @throws {Failure} OPERATION_REFUSED under a legal hold
+ */
 export async function removeUser(db: Database, address: string): Promise<void> {
   const { row, domainName } = await requireUser(db, address)
+  await refuseHeld(db, row.domainId, row.userId)
   await refusing(() => deleteUser(db, formatAddress({ localPart: row.localPart, domainName })))
 }
 
@@ -224,8 +233,11 @@ function toUser(row: UserRow, domainName: string, isDomainSuspended: boolean): U
     isSuspended: row.isSuspended,
     isDomainSuspended,
     quotaOctets: row.quotaOctets ?? null,
+    quotaMessages: row.quotaMessages ?? null,
     messageCount: row.messageCount,
     octets: row.octets,
+    trashCount: row.trashCount,
+    trashOctets: row.trashOctets,
     hasSession: row.hasSession,
     createdAt: row.createdAt,
   }

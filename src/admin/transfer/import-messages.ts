@@ -1,22 +1,20 @@
 /**
- * Brings messages from files into one maildrop, resumably: a ledger row for each message (digest
- * and n-th copy of it in this run) is written by the delivering statement itself, so a second run
- * goes on where the first was cut and never brings back what the user has deleted since. Nothing is
- * added to a message: it is stored as it lies in the file, with CRLF line ends. Which formats there
- * are is the caller's business; here messages are items that can be opened.
+ * Brings messages from elsewhere into one maildrop, resumably: a ledger row for each message is
+ * written by the delivering statement itself, so a second run goes on where the first was cut and
+ * never brings back what the user has deleted since (import-ledger.ts). Nothing is added to a
+ * message: it is stored as it lies there, with CRLF line ends. Which sources there are is the
+ * caller's business; here messages are items that can be opened.
  */
 import { createHash } from 'node:crypto'
 import { Failure, isFailure } from '../../base/failure.ts'
 import { Ingest } from '../../mail/delivery/ingest.ts'
 import { LineEnds } from '../../mail/delivery/line-ends.ts'
-import { type Recipient, selectRecipient } from '../../storage/accounts.ts'
 import { newBodyId, STRETCH_OCTETS } from '../../storage/bodies.ts'
 import { type DeliveryStatus, deliver } from '../../storage/deliveries.ts'
 import type { Database } from '../../storage/postgres/database.ts'
-import { existsImported } from '../../storage/tenants/imported.ts'
-import { formatAddress, parseAddress } from '../address.ts'
+import { requireUser } from '../operations/users.ts'
 import { describeReadError } from '../read-error.ts'
-import { refused } from '../refusal.ts'
+import { ALREADY_IMPORTED, ImportLedger, type LedgerUser } from './import-ledger.ts'
 
 /** One message of a source, or why there is none. `sourceOctets` is its share of the progress. */
 export type ImportItem =
@@ -25,6 +23,10 @@ export type ImportItem =
       source: string
       sourceOctets: number
       receivedAt: Date | undefined
+      /** What UIDL said of it on the old server; absent: a new one is made. */
+      uniqueId?: string | undefined
+      /** Reading it costs more than a look-up: one whose unique-id is in already is not opened. */
+      isRemote?: boolean
       /** The message from its first octet; may be called more than once. */
       open(): AsyncIterable<Buffer>
     }
@@ -36,11 +38,18 @@ export interface ImportProgress {
   messages: number
 }
 
-export interface ImportRequest {
-  address: string
+export interface ImportOptions {
   items: AsyncIterable<ImportItem>
   messageMaxOctets: number
+  /** Everything is read, nothing written. */
+  isDryRun?: boolean
+  /** A message whose unique-id cannot be kept comes in with a new one instead of not at all. */
+  replacesUniqueIds?: boolean
   onProgress?: (progress: ImportProgress) => void
+}
+
+export interface ImportRequest extends ImportOptions {
+  address: string
 }
 
 export interface ImportReport {
@@ -58,52 +67,83 @@ interface Measured {
   content: Buffer | undefined
 }
 
+/** Its row in the ledger, and what the message is to have of its old place. */
+interface Placed {
+  digest: Buffer
+  copy: number
+  uniqueId: string | undefined
+  receivedAt: Date | undefined
+}
+
 /**
  * @throws {Failure} OPERATION_REFUSED if there is no such user; a storage failure as it came, in
  *   the middle of the run: run it again
  */
 export async function importMessages(db: Database, request: ImportRequest): Promise<ImportReport> {
-  const address = parseAddress(request.address)
-  const recipient = await selectRecipient(db, address.domainName, address.localPart)
-  if (recipient === undefined) throw refused(`there is no user ${formatAddress(address)}`)
-  const run = new ImportRun(db, recipient, request.messageMaxOctets)
-  const report: ImportReport = { imported: 0, alreadyImported: 0, skipped: [] }
+  const { row } = await requireUser(db, request.address)
+  const { domainId, userId, quotaOctets, octets } = row
+  const room = quotaOctets === undefined ? undefined : quotaOctets - octets
+  return await importItems(db, { domainId, userId, room }, request)
+}
+
+/** Thrown by `open()`: this message cannot be taken, others can. */
+export class UnreadableMessage extends Error {}
+
+/** Whose maildrop; `room` in octets counts in a dry run, else the delivering statement knows. */
+export interface ImportUser extends Partial<LedgerUser> {
+  room: number | undefined
+}
+
+/**
+ * @param user without ids: not there yet, in a dry run
+ * @param report filled as it goes, so that it is there if the source breaks off
+ */
+export async function importItems(
+  db: Database,
+  user: ImportUser,
+  options: ImportOptions,
+  report: ImportReport = { imported: 0, alreadyImported: 0, skipped: [] },
+): Promise<ImportReport> {
+  const run = new ImportRun(db, user, options)
   const progress = { octets: 0, messages: 0 }
-  for await (const item of request.items) {
+  for await (const item of options.items) {
     const outcome = 'refusal' in item ? item.refusal : await run.take(item)
     if (outcome === IMPORTED) report.imported++
     else if (outcome === ALREADY_IMPORTED) report.alreadyImported++
     else report.skipped.push({ source: item.source, reason: outcome })
     progress.octets += item.sourceOctets
     progress.messages++
-    request.onProgress?.({ ...progress })
+    options.onProgress?.({ ...progress })
   }
   return report
 }
 
 const IMPORTED = Symbol('imported')
-const ALREADY_IMPORTED = Symbol('already imported')
 /** A text is the reason why a message was skipped. */
 type Outcome = typeof IMPORTED | typeof ALREADY_IMPORTED | string
 
 class ImportRun {
   readonly #db: Database
-  readonly #recipient: Recipient
-  readonly #maxOctets: number
-  /** How often a digest came up so far: two equal messages in the files are two messages. */
-  readonly #copies = new Map<string, number>()
+  readonly #user: LedgerUser | undefined
+  readonly #options: ImportOptions
+  readonly #ledger: ImportLedger
+  #room: number
 
-  constructor(db: Database, recipient: Recipient, maxOctets: number) {
+  constructor(db: Database, { domainId, userId, room }: ImportUser, options: ImportOptions) {
     this.#db = db
-    this.#recipient = recipient
-    this.#maxOctets = maxOctets
+    if (domainId !== undefined && userId !== undefined) this.#user = { domainId, userId }
+    this.#options = options
+    this.#ledger = new ImportLedger(db, this.#user)
+    this.#room = room ?? Number.POSITIVE_INFINITY
   }
 
   async take(item: OpenableItem): Promise<Outcome> {
     try {
       return await this.#take(item)
     } catch (error) {
-      if (isFailure(error, 'MESSAGE_TOO_LARGE')) return `larger than ${this.#maxOctets} octets`
+      if (isFailure(error, 'MESSAGE_TOO_LARGE'))
+        return `larger than ${this.#options.messageMaxOctets} octets`
+      if (error instanceof UnreadableMessage) return error.message
       const reason = describeReadError(error)
       // Not the file's fault: the run ends here and can be started again.
       if (reason === undefined || error instanceof Failure) throw error
@@ -112,22 +152,39 @@ class ImportRun {
   }
 
   async #take(item: OpenableItem): Promise<Outcome> {
-    const measured = await measure(item.open(), this.#maxOctets)
+    const named = await this.#ledger.takeUniqueId(item.uniqueId, item.isRemote === true)
+    if (named === ALREADY_IMPORTED) return named
+    if (named.problem !== undefined && this.#options.replacesUniqueIds !== true)
+      return named.problem
+    const measured = await measure(item.open(), this.#options.messageMaxOctets)
     if (measured.octets === 0) return 'empty'
-    const key = measured.digest.toString('base64')
-    const copy = (this.#copies.get(key) ?? 0) + 1
-    this.#copies.set(key, copy)
+    const copy = await this.#ledger.place(measured.digest, named)
+    if (typeof copy !== 'number') return copy
+    if (this.#user === undefined || this.#options.isDryRun === true)
+      return this.#pretend(measured.octets)
+    const { uniqueId } = named
+    const placed = { digest: measured.digest, copy, uniqueId, receivedAt: item.receivedAt }
     if (measured.content !== undefined)
-      return this.#deliver(item, measured, copy, newBodyId(), measured.content)
-    return this.#takeLarge(item, measured, copy)
+      return this.#deliver(this.#user, placed, measured.octets, newBodyId(), measured.content)
+    return this.#takeLarge(this.#user, item, placed, measured)
+  }
+
+  #pretend(octets: number): Outcome {
+    if (octets > this.#room) return OUTCOMES['over-quota']
+    this.#room -= octets
+    return IMPORTED
   }
 
   /** Read twice, so that a message that is in already writes nothing. */
-  async #takeLarge(item: OpenableItem, measured: Measured, copy: number): Promise<Outcome> {
-    const { domainId, userId } = this.#recipient
-    if (await existsImported(this.#db, domainId, userId, measured.digest, copy))
-      return ALREADY_IMPORTED
-    const ingest = new Ingest(this.#db, { domainIds: [domainId], maxOctets: this.#maxOctets })
+  async #takeLarge(
+    user: LedgerUser,
+    item: OpenableItem,
+    placed: Placed,
+    measured: Measured,
+  ): Promise<Outcome> {
+    const { domainId } = user
+    const maxOctets = this.#options.messageMaxOctets
+    const ingest = new Ingest(this.#db, { domainIds: [domainId], maxOctets })
     const digest = createHash('sha256')
     const lineEnds = new LineEnds()
     for await (const chunk of item.open()) {
@@ -140,24 +197,23 @@ class ImportRun {
     const bodyId = message.bodyIds.get(domainId)
     if (bodyId === undefined || !digest.digest().equals(measured.digest))
       return 'changed while it was read'
-    return this.#deliver(item, measured, copy, bodyId, undefined)
+    return this.#deliver(user, placed, measured.octets, bodyId, undefined)
   }
 
   async #deliver(
-    item: OpenableItem,
-    { octets, digest }: Measured,
-    copy: number,
+    { domainId, userId }: LedgerUser,
+    imported: Placed,
+    bodyOctets: number,
     bodyId: string,
     content: Buffer | undefined,
   ): Promise<Outcome> {
-    const { domainId, userId } = this.#recipient
     const statuses = await deliver(this.#db, {
       domainId,
       bodyId,
-      bodyOctets: octets,
+      bodyOctets,
       content,
       recipients: [{ userId, prefix: Buffer.alloc(0) }],
-      imported: { digest, copy, receivedAt: item.receivedAt, uniqueId: undefined },
+      imported,
     })
     return OUTCOMES[statuses.get(userId)?.status ?? 'unknown-user']
   }

@@ -24,7 +24,7 @@ import {
   selectMissing,
   selectUserBackups,
   type UserBackup,
-} from '../../storage/tenants/backup.ts'
+} from '../../storage/tenants/maildrops/backup.ts'
 import { formatAddress, parseAddress, parseDomainName } from '../address.ts'
 import { refused } from '../refusal.ts'
 

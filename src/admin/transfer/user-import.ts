@@ -3,22 +3,15 @@
  * or refused with a reason, and one that is refused stops nothing. Hashes are taken over in batches
  * of one statement; passwords are hashed first, which takes most of the time (argon2id).
  */
-import { Secret } from '../../base/secret.ts'
+import type { Secret } from '../../base/secret.ts'
 import { hashPassword } from '../../mail/auth/argon2.ts'
-import {
-  KNOWN_SCHEMES,
-  parseStoredHash,
-  plainPasswordOf,
-  SLOW_LIMITS,
-  schemeOf,
-} from '../../mail/auth/schemes/scheme.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { selectDomain } from '../../storage/tenants/domains.ts'
 import { insertUsers, type NewUser, selectTakenLocalParts } from '../../storage/tenants/users.ts'
 import { type Address, formatAddress, parseAddress } from '../address.ts'
 import { parseOctets } from '../octets.ts'
-import { checkPassword } from '../password.ts'
 import { isRefusal, refused, refusing } from '../refusal.ts'
+import { parseCredential } from './stored-credential.ts'
 
 /** One row as text; empty is as good as absent. */
 export type UserImportRow =
@@ -41,9 +34,6 @@ export interface UserImportOptions {
 const BATCH_ROWS = 500
 /** Hashing this many takes half a second: progress moves, and little is lost when it is stopped. */
 const BATCH_PASSWORDS = 16
-
-/** As crypt(3) and its kin write it ($2y$…, $6$…, $argon2id$…), or as LDAP and Dovecot do. */
-const LOOKS_LIKE_HASH = /^(?:\$[0-9a-z][0-9a-z-]*\$|\{[A-Z][A-Z0-9.-]+\})/
 
 interface ParsedRow {
   line: number
@@ -195,34 +185,9 @@ async function toUser({ address, hash, password, quotaOctets }: ParsedRow): Prom
 function parseRow(row: UserImportRow): ParsedRow {
   if ('problem' in row) throw refused(row.problem)
   const address = parseAddress(row.address)
-  if (row.hash !== '' && row.password !== '')
-    throw refused('has both a password and a hash: keep one')
-  if (row.hash === '' && row.password === '') throw refused('has neither a password nor a hash')
-  checkHash(row.hash)
-  // Whoever brings {PLAIN} brings the password: it is not stored like that, even for a while.
-  const password = row.password === '' ? plainPasswordOf(row.hash) : new Secret(row.password)
-  const hash = row.hash === '' || password !== undefined ? undefined : row.hash
-  if (password !== undefined) checkPassword('password', password)
-  if (LOOKS_LIKE_HASH.test(row.password))
-    throw refused(
-      'the password looks like a hash: put it into the column hash ' +
-        '(a password that only looks so is set by "popgres user add")',
-    )
+  const { hash, password } = parseCredential(row.hash, row.password)
   const quotaOctets = row.quota === '' ? undefined : parseOctets(row.quota)
   if (row.quota !== '' && quotaOctets === undefined)
     throw refused(`${JSON.stringify(row.quota)} is no quota: it is written 500M, 1.5G or in octets`)
   return { line: row.line, address, password, hash, quotaOctets }
-}
-
-/** @throws {Failure} OPERATION_REFUSED unless it is empty or can be verified */
-function checkHash(hash: string): void {
-  if (hash === '' || parseStoredHash(hash) !== undefined) return
-  const scheme = schemeOf(hash)
-  throw refused(
-    KNOWN_SCHEMES.includes(scheme)
-      ? `the ${scheme} hash is cut or garbled, or its cost is higher than is verified here: ` +
-          `at most ${SLOW_LIMITS}`
-      : `the hash is of no known scheme: known are ${KNOWN_SCHEMES.join(', ')}, ` +
-          'as crypt(3) writes them or with a {SCHEME} before',
-  )
 }

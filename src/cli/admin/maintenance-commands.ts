@@ -42,8 +42,9 @@ Examples:
         const lines = applied.map((name) => `applied ${name}\n`).join('')
         process.stdout.write(lines === '' ? 'nothing to apply: up to date\n' : lines)
         if (options.citus) {
-          const tables = await distribute(db)
-          process.stdout.write(tables.map((name) => `distributed ${name}\n`).join(''))
+          const { distributed, broughtBack } = await distribute(db)
+          for (const name of broughtBack) process.stdout.write(`brought back ${name}\n`)
+          for (const name of distributed) process.stdout.write(`distributed ${name}\n`)
         }
         if (options.serveRole === undefined) return
         await grantServing(db, options.serveRole)

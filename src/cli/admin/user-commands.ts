@@ -26,12 +26,16 @@ import {
   formatYesNo,
 } from '../output.ts'
 import { confirmLoss } from '../prompt.ts'
-import { parseQuotaArgument } from './quota-argument.ts'
+import {
+  formatQuota,
+  formatTrash,
+  type MessagesArgument,
+  parseMessagesArgument,
+  parseQuotaArgument,
+  type QuotaArgument,
+} from './quota-argument.ts'
 import { defineUserImportCommand } from './user-import-command.ts'
 import { definePasswordCommands } from './user-password-commands.ts'
-
-const formatQuota = (user: User): string =>
-  user.quotaOctets === null ? 'none' : formatOctets(user.quotaOctets)
 
 const formatMainPassword = (user: User): string =>
   user.isMainPasswordAllowed ? 'allowed' : 'not over POP3'
@@ -116,6 +120,7 @@ Examples:
           quota: formatQuota(found),
           messages: found.messageCount,
           size: `${formatOctets(found.octets)} (${found.octets} octets)`,
+          'in trash': formatTrash(found),
           online: formatYesNo(found.hasSession),
           added: formatMoment(found.createdAt),
         }
@@ -174,21 +179,28 @@ Examples:
     .description('set or lift the limit of a maildrop')
     .argument('<address>')
     .argument('<size>', '500M, 1.5G, octets, or none', parseQuotaArgument)
+    .option(
+      '--messages <count>',
+      'most messages, or none; left out: as it is',
+      parseMessagesArgument,
+    )
     .addHelpText(
       'after',
       `
-Over its quota a maildrop takes no new mail; what is in it stays.
+Over its quota a maildrop takes no new mail; what is in it stays. What is in the trash does not
+count. A whole domain has one too: see "popgres domain quota --help".
 
 Examples:
   popgres user quota alice@example.com 2G
+  popgres user quota alice@example.com 2G --messages 10000
   popgres user quota alice@example.com none
 `,
     )
-    .action((address: string, size: { octets: number | undefined }) =>
+    .action((address: string, size: QuotaArgument, options: { messages?: MessagesArgument }) =>
       withDatabase(context, async ({ db }) => {
-        await changeQuota(db, address, size.octets)
-        const shown = size.octets === undefined ? 'no limit' : formatOctets(size.octets)
-        process.stdout.write(`quota of ${address}: ${shown}\n`)
+        await changeQuota(db, address, { ...size, ...options.messages })
+        const shown = formatQuota(await showUser(db, address))
+        process.stdout.write(`quota of ${address}: ${shown === 'none' ? 'no limit' : shown}\n`)
       }),
     )
 }

@@ -1,6 +1,7 @@
 /**
- * `popgres user import FILE.csv`: the file's columns become rows; what is done with them is in
- * admin/transfer/user-import.ts. The file is read twice: once to count, for the progress bar.
+ * `popgres user import FILE.csv`, or the users.json of an export: the file becomes rows; what is
+ * done with them is in admin/transfer/user-import.ts. It is read twice: once to count, for the
+ * progress bar.
  */
 import { createReadStream } from 'node:fs'
 import type { Command } from 'commander'
@@ -15,6 +16,7 @@ import { type CommandContext, withDatabase } from '../command-context.ts'
 import { type CsvRecord, readCsv } from '../csv.ts'
 import { formatCount, formatJson, harmlessLine } from '../output.ts'
 import { startProgress } from '../progress.ts'
+import { readUsersJson } from '../transfer/export/users-json.ts'
 
 const COLUMNS = ['address', 'password', 'hash', 'quota'] as const
 type Column = (typeof COLUMNS)[number]
@@ -30,8 +32,8 @@ const PASSWD_TO_CSV =
 export function defineUserImportCommand(user: Command, context: CommandContext): void {
   user
     .command('import')
-    .description('add many users from a CSV file')
-    .argument('<file.csv>', 'RFC 4180; the first line names the columns')
+    .description('add many users from a CSV file, or from the users.json of an export')
+    .argument('<file>', 'CSV: RFC 4180, the first line names the columns; or .json')
     .option('--dry-run', 'look at every line, write nothing')
     .option('--json', 'print the report as JSON')
     .addHelpText(
@@ -103,6 +105,7 @@ async function countRows(file: string): Promise<{ rows: number; passwords: numbe
 
 /** @throws {Failure} OPERATION_REFUSED if the file cannot be read or names no columns */
 async function* readRows(file: string): AsyncGenerator<UserImportRow> {
+  if (/\.json$/i.test(file)) return yield* readUsersJson(file)
   let positions: Map<Column, number> | undefined
   for await (const record of readCsv(readText(file))) {
     if (positions === undefined) positions = parseHeader(record)

@@ -13,11 +13,11 @@ export async function readEml(path: string): Promise<ImportItem> {
 }
 
 /** A whole file as a message. */
-export function openFile(path: string, octets: number, receivedAt: Date): ImportItem {
-  return {
-    source: path,
-    sourceOctets: octets,
-    receivedAt,
-    open: () => createReadStream(path),
-  }
+export function openFile(
+  path: string,
+  octets: number,
+  receivedAt: Date,
+  open: (path: string) => AsyncIterable<Buffer> = createReadStream,
+) {
+  return { source: path, sourceOctets: octets, receivedAt, open: () => open(path) }
 }

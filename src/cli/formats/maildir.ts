@@ -2,29 +2,57 @@
  * A Maildir: one message a file in `new` and `cur`, oldest first. `tmp` holds what was not
  * delivered whole, files whose name begins with a dot are no messages, and folders (`.Sent`) are
  * Maildirs of their own: name them too if they shall come along. The day of receipt is the number
- * at the start of the file's name, else the file's time of change.
+ * at the start of the file's name, else the file's time of change. What unique-ids and what order
+ * a server gave to the files is in dovecot-maildir.ts and courier-maildir.ts.
  */
-import { readdir, stat } from 'node:fs/promises'
+import { lstat, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ImportItem } from '../../admin/transfer/import-messages.ts'
 import { openFile } from './eml.ts'
 
 const SUBDIRECTORIES = ['new', 'cur']
 
+export interface MaildirFile {
+  path: string
+  /** Without directory. */
+  name: string
+}
+
+/** Where a file has its place, and what is known of it besides. */
+export interface PlacedFile extends MaildirFile {
+  uniqueId?: string | undefined
+}
+
 export async function* readMaildir(directory: string): AsyncGenerator<ImportItem> {
-  for (const path of await listFiles(directory)) {
-    const stats = await stat(path).catch(() => undefined)
+  yield* openFiles(await listInOrder(directory), 'name')
+}
+
+/**
+ * @param dates where the day of receipt is: in the file's name, or its time of change
+ * @param open how a file's octets are read
+ */
+export async function* openFiles(
+  files: Iterable<PlacedFile>,
+  dates: 'name' | 'change',
+  open?: (path: string) => AsyncIterable<Buffer>,
+): AsyncGenerator<ImportItem> {
+  for (const { path, uniqueId } of files) {
+    // A link would lead whoever imports to files that are not its owner's to read.
+    const stats = await lstat(path).catch(() => undefined)
     // A mail program moves files from new to cur at any time.
     if (stats === undefined)
-      yield { source: path, sourceOctets: 0, refusal: 'moved away meanwhile' }
+      yield { source: path, sourceOctets: 0, refusal: 'moved away meanwhile: run it again' }
     else if (!stats.isFile()) yield { source: path, sourceOctets: 0, refusal: 'not a file' }
-    else yield openFile(path, stats.size, timeInName(path) ?? stats.mtime)
+    else {
+      const named = dates === 'name' ? timeInName(path) : undefined
+      yield { ...openFile(path, stats.size, named ?? stats.mtime, open), uniqueId }
+    }
   }
 }
 
 export async function measureMaildir(directory: string): Promise<number> {
   let octets = 0
-  for (const path of await listFiles(directory))
+  for (const { path } of await listMaildir(directory))
     octets += (await stat(path).catch(() => undefined))?.size ?? 0
   return octets
 }
@@ -35,20 +63,27 @@ export async function isMaildir(directory: string): Promise<boolean> {
   return SUBDIRECTORIES.some((name) => names.includes(name))
 }
 
-/** In the order of delivery as far as names tell it. */
-async function listFiles(directory: string): Promise<string[]> {
-  const files: { path: string; name: string; time: number }[] = []
+export async function listMaildir(directory: string): Promise<MaildirFile[]> {
+  const files: MaildirFile[] = []
   for (const subdirectory of SUBDIRECTORIES) {
     const names = await readdir(join(directory, subdirectory)).catch(() => [])
-    for (const name of names) {
-      if (name.startsWith('.')) continue
-      const path = join(directory, subdirectory, name)
-      files.push({ path, name, time: timeInName(path)?.getTime() ?? Number.MAX_SAFE_INTEGER })
-    }
+    for (const name of names)
+      if (!name.startsWith('.')) files.push({ path: join(directory, subdirectory, name), name })
   }
-  files.sort((one, other) => one.time - other.time || (one.name < other.name ? -1 : 1))
-  return files.map((file) => file.path)
+  return files
 }
+
+/** In the order of delivery as far as names tell it. */
+export async function listInOrder(directory: string): Promise<MaildirFile[]> {
+  const files = await listMaildir(directory)
+  const timed = files.map((file) => ({ file, time: timeInName(file.path)?.getTime() }))
+  timed.sort(({ file: one, time: time1 = LATEST }, { file: other, time: time2 = LATEST }) =>
+    time1 === time2 ? (one.name < other.name ? -1 : 1) : time1 - time2,
+  )
+  return timed.map(({ file }) => file)
+}
+
+const LATEST = Number.MAX_SAFE_INTEGER
 
 /** Unix seconds, up to the first dot; what lies before 1980 is a counter, no time. */
 function timeInName(path: string): Date | undefined {

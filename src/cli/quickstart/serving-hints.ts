@@ -35,7 +35,7 @@ const NO_CERTIFICATE =
   ' (no certificate yet: POPGRES_TLS_CERT and POPGRES_TLS_KEY, or popgres certificate add)'
 
 const FOREIGN =
-  ' and with DATABASE_URL set: as it is here,\nor the owner of the tables if the role here may only serve'
+  ' and with DATABASE_URL set as it is here,\nor that of the owner if this role may only serve'
 
 const ADMIN_LINES = [
   '  npx popgres domain add example.com',

@@ -138,6 +138,11 @@ export async function computeArgon2(stored: string, password: Secret): Promise<b
   }
 }
 
+/** What verifying costs, for who has no hash. @throws {Failure} AUTH_OVERLOADED */
+export async function spendPassword(password: Secret, asker: Asker): Promise<void> {
+  await verifyArgon2(makeDummyHash(), password, asker)
+}
+
 /** A hash that no password has, for users who are unknown: salt and hash are random. */
 export function makeDummyHash(): string {
   return serialize(randomBytes(SALT_OCTETS), randomBytes(HASH_OCTETS))

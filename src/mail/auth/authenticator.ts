@@ -25,6 +25,7 @@ import { type Entitlement, entitlementOf, isSame } from '../../storage/leases.ts
 import type { Database } from '../../storage/postgres/database.ts'
 import { recordCredentialUse } from '../../storage/tenants/credentials.ts'
 import { selectDomain } from '../../storage/tenants/domains.ts'
+import type { FirstLogins } from '../moving/first-logins.ts'
 import type { BearerCheck } from './bearer/bearer-check.ts'
 import { type LoginName, parseLoginName } from './login-name.ts'
 import { addressOf, type LoginPeer, type Presence } from './login-peer.ts'
@@ -54,6 +55,8 @@ export interface AuthenticatorOptions {
   throttle?: Throttle
   /** Undefined: no token is taken. */
   bearer?: BearerCheck
+  /** Undefined: no domain migrates. */
+  moving?: FirstLogins
   /** How long after an attempt began its refusal is told, in milliseconds. */
   failureDelayMs?: number
 }
@@ -67,7 +70,17 @@ export type LoginVerdict =
       /** SCRAM only, RFC 5802 §3. */
       serverSignature: Buffer | undefined
     }
-  | { kind: 'refused'; reason: 'bad-credentials' | 'suspended' | 'throttled' }
+  | { kind: 'refused'; reason: RefusedReason }
+
+type Refused = Extract<LoginVerdict, { kind: 'refused' }>
+
+type RefusedReason =
+  | 'bad-credentials'
+  | 'needs-password'
+  | 'suspended'
+  | 'throttled'
+  | 'in-use'
+  | 'being-moved'
 
 /**
  * Where accounts are looked up. Who has just typed a password that was verified lately is expected
@@ -85,6 +98,9 @@ export interface LoginDesk {
  * told from an unknown user by its time.
  */
 const FAILURE_DELAY_MS = 1_000
+
+/** Of FAILURE_DELAY_MS: Dovecot's refusals come after two seconds, and more after several. */
+const MIGRATING_SLOWNESS = 4
 
 /** These are for the operator to mend, not for the user. */
 const OPERATOR_REASONS: ReadonlySet<LoginReason> = new Set([
@@ -185,10 +201,23 @@ export class Authenticator {
       return verdict
     }
     await desk.giveBack()
-    if (verdict.reason === 'suspended') return verdict
+    if (!isProofWrong(verdict.reason)) return verdict
     if (leave.kind === 'go') await throttle?.recordFailure(who, proofOf(attempt, peer))
-    await waitUntil(began + delayMs + failureDelayMs, presence)
-    return verdict
+    await waitUntil(began + delayMs + failureDelayMs * this.#slowness(visit), presence)
+    return this.#advise(visit, verdict)
+  }
+
+  /** An old server takes its time to refuse: that must not tell who has moved and who has not. */
+  #slowness({ name }: Visit): number {
+    return this.#options.moving?.isMigrating(name) ? MIGRATING_SLOWNESS : 1
+  }
+
+  /** Whoever it is: who has not moved yet cannot log in without the password itself. */
+  #advise({ attempt, name }: Visit, verdict: Refused): Refused {
+    const isSecretLess = attempt.mechanism === 'apop' || attempt.mechanism === 'scram'
+    const isAdvised = isSecretLess && verdict.reason === 'bad-credentials'
+    if (!isAdvised || !this.#options.moving?.isMigrating(name)) return verdict
+    return { kind: 'refused', reason: 'needs-password' }
   }
 
   /**
@@ -258,6 +287,10 @@ export class Authenticator {
     if (atOnce) return atOnce
     const domain = name?.domainName ?? ''
     const asker = { source: sourceOf(peer.client), domain, signal: presence?.signal }
+    const { moving } = this.#options
+    // Of a domain that migrates; who has a password here has moved.
+    if (name && account?.passwordHash === undefined && moving?.isMigrating(name))
+      return moving.judge({ name, account, password, client: peer.client, asker, presence })
     if (isKnown) return this.#passwords.judge(account, password, recollection, asker)
     return this.#passwords.spend(password, asker).then(() => unknownUser(name))
   }
@@ -375,8 +408,16 @@ function judgeExternal({ certificate, account }: Visit): Judgement {
   return { reason: 'verified', account, credential: owner }
 }
 
+/** What is told of a right proof, or of a fault of ours, is told at once and counts for nothing. */
+function isProofWrong(reason: RefusedReason): boolean {
+  return reason === 'bad-credentials' || reason === 'throttled'
+}
+
 function verdictOf({ reason, account, credential, serverSignature }: Judgement): LoginVerdict {
   if (reason === 'throttled') return { kind: 'refused', reason }
+  if (reason === 'being moved') return { kind: 'refused', reason: 'being-moved' }
+  if (reason === 'in use' || reason === 'in use on the old server')
+    return { kind: 'refused', reason: 'in-use' }
   if (reason !== 'verified' || account === undefined)
     return { kind: 'refused', reason: 'bad-credentials' }
   if (account.isSuspended) return { kind: 'refused', reason: 'suspended' }

@@ -12,8 +12,8 @@ import { Failure } from '../../base/failure.ts'
 import { METRICS } from '../../base/metrics.ts'
 
 export interface HashQueueOptions {
-  /** How many run at the same time. */
-  concurrency: number
+  /** How many run at the same time; may change. */
+  readonly concurrency: number
   /** How many may wait in all. */
   waitingMax: number
   /** Under which it is counted; undefined: it is not. */
@@ -145,6 +145,7 @@ export class HashQueue {
   }
 
   #startNext(): void {
+    if (this.#runningCount >= this.#options.concurrency) return
     this.#turn += 1
     const isBySource = this.#turn % 2 === 0
     const next = first(this.#waiting, ({ source, domain, both }) => [

@@ -4,7 +4,7 @@
  * in the order asked for. A user named twice receives one copy.
  */
 import { assert } from '../../base/assert.ts'
-import type { Recipient } from '../../storage/accounts.ts'
+import type { Recipient } from '../../storage/tenants/recipients.ts'
 import type { DeliveryQueue } from './delivery-queue.ts'
 import type { IngestedMessage } from './ingest.ts'
 

@@ -1,11 +1,12 @@
 /**
  * Who a forward-path names. An address is split at its last "@", the domain brought into the form
  * that the tables keep (lower case, A-labels), a quoted local part freed of needless quotes (RFC
- * 5321 §4.1.2: "alice"@… and alice@… are one mailbox); then storage knows the user or does not.
+ * 5321 §4.1.2: "alice"@… and alice@… are one mailbox); then storage knows the users whom it names,
+ * who are several for an alias, or nobody.
  */
 import { domainToASCII } from 'node:url'
-import { type Recipient, selectRecipient } from '../../storage/accounts.ts'
 import type { Database } from '../../storage/postgres/database.ts'
+import { type Recipient, selectRecipients } from '../../storage/tenants/recipients.ts'
 
 export interface MailAddress {
   localPart: string
@@ -13,9 +14,10 @@ export interface MailAddress {
 }
 
 export type RecipientLookup =
-  | { kind: 'known'; recipient: Recipient }
+  | { kind: 'known'; recipients: Recipient[] }
   | { kind: 'unknown' }
-  | { kind: 'over-quota' }
+  /** of one at least; `isFinal`: it need not be tried again */
+  | { kind: 'over-quota'; isFinal: boolean }
 
 /** LIMIT: RFC 5321 §4.5.3.1 has 64 + 1 + 255 octets; longer ones cannot be ours. */
 const ADDRESS_MAX_LENGTH = 320
@@ -37,9 +39,11 @@ export function toAsciiDomain(domain: string): string {
 export async function lookUpRecipient(db: Database, address: string): Promise<RecipientLookup> {
   const parsed = parseMailAddress(address)
   if (parsed === undefined) return { kind: 'unknown' }
-  const recipient = await selectRecipient(db, parsed.domainName, parsed.localPart)
-  if (recipient === undefined) return { kind: 'unknown' }
-  return recipient.isOverQuota ? { kind: 'over-quota' } : { kind: 'known', recipient }
+  const recipients = await selectRecipients(db, parsed.domainName, parsed.localPart)
+  if (recipients.length === 0) return { kind: 'unknown' }
+  const full = recipients.filter(({ isOverQuota }) => isOverQuota)
+  if (full.length === 0) return { kind: 'known', recipients }
+  return { kind: 'over-quota', isFinal: full.some((each) => each.isRefusedWhenFull) }
 }
 
 function unquote(localPart: string): string {

@@ -4,7 +4,7 @@
  * in the copy of another. Names and addresses that the peer gave are written only if every
  * character of them is safe there; lines are folded at 78 columns where a word allows it.
  */
-import type { Recipient } from '../../storage/accounts.ts'
+import type { Recipient } from '../../storage/tenants/recipients.ts'
 import { toAsciiDomain } from './recipients.ts'
 
 /** What one transaction says about where its message came from. */

@@ -242,17 +242,20 @@ export class LeaseKeeper {
   async #reconcile(): Promise<void> {
     const { db } = this.#options
     const before = this.#live.members()
-    const rows = new Map(
-      (await selectNodeSessions(db, this.#nodeId)).map((row) => [row.sessionId, row]),
-    )
+    const domainIds = new Set(before.map(({ lease }) => lease.domainId))
+    const { sessions, away } = await selectNodeSessions(db, this.#nodeId, domainIds)
+    const rows = new Map(sessions.map((row) => [row.sessionId, row]))
     const liveIds = new Set(this.#live.members().map(({ lease }) => lease.sessionId))
-    // Others ended by themselves meanwhile.
+    // Others ended by themselves meanwhile. Of those in domains that are away nothing is known:
+    // whoever could take their leases must ask the same server.
     for (const session of before)
-      if (liveIds.has(session.lease.sessionId))
+      if (liveIds.has(session.lease.sessionId) && !away.has(session.lease.domainId))
         this.#check(session, rows.get(session.lease.sessionId))
     // What was live before the query may have ended since, and its release be on the way: the row
     // it left is deleted by session_id, so deleting it twice is harmless.
-    const orphans = [...rows.keys()].filter((id) => !liveIds.has(id) && !this.#pending.has(id))
+    const orphans = sessions.filter(
+      ({ sessionId }) => !liveIds.has(sessionId) && !this.#pending.has(sessionId),
+    )
     if (orphans.length > 0) await deleteNodeSessions(db, this.#nodeId, orphans)
   }
 

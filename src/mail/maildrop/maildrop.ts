@@ -19,6 +19,7 @@ import {
   noteLogin,
   releaseLease,
   resolveCommit,
+  type SessionRecord,
   wantLease,
 } from '../../storage/leases.ts'
 import {
@@ -33,6 +34,8 @@ import { addressOf, type Presence } from '../auth/login-peer.ts'
 import { BodyReader } from './body-reader.ts'
 import type { LeaseKeeper } from './lease-keeper.ts'
 import { MessageReader, type ReadAheadBudget } from './reader.ts'
+import { SessionNotes, type SessionPeer } from './session-notes.ts'
+import { UidRanges } from './uid-ranges.ts'
 
 export interface MaildropContext {
   db: Database
@@ -68,11 +71,7 @@ const FIRST_PAUSE_MS = 100
 const PAUSE_MAX_MS = 1_000
 
 /** The connection that a maildrop is opened for. */
-export interface MaildropOwner {
-  /** address of the peer, for the operator's session list */
-  client: string
-  /** the app password or certificate that it logged in with, if it was one */
-  credentialId: string | undefined
+export interface MaildropOwner extends SessionPeer {
   /** when the peer has gone, nothing is waited for any more */
   presence?: Presence | undefined
   /** how long the peer has been silent, in milliseconds; 0 while it is owed something */
@@ -177,13 +176,14 @@ async function begin(
   const { lease } = maildrop
   try {
     if (await isTooSoon(db, account)) {
-      await maildrop.close()
+      await maildrop.close('login-delay')
       return { kind: 'login-delay' }
     }
   } catch (error) {
     keeper.forget(lease.sessionId)
     throw error
   }
+  maildrop.notes.begin(owner)
   maildrop.forget = keeper.track({
     lease,
     fingerprint: entitlement.fingerprint,
@@ -191,12 +191,12 @@ async function begin(
     end: (reason) => {
       owner.end()
       // Before the peer has closed, which may be gone without a word: somebody waits.
-      if (reason === 'wanted') void maildrop.close()
+      if (reason === 'wanted') void maildrop.close('wanted')
     },
   })
   // Under another id by now: this lease was a dead node's for a while, and may be another's.
   if (keeper.isTrusted() && keeper.nodeId === nodeId) return { kind: 'opened', maildrop }
-  await maildrop.close()
+  await maildrop.close('lease-lost')
   throw new Failure('LEASE_LOST', 'the heartbeat became overdue while the lease was taken')
 }
 
@@ -215,6 +215,7 @@ function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
 export class Maildrop {
   readonly lease: Lease
   readonly counters: Counters
+  readonly notes = new SessionNotes()
   /** Tells the keeper that it is closed. */
   forget: () => void
   readonly #context: MaildropContext
@@ -277,31 +278,43 @@ export class Maildrop {
     const { db, log } = this.#context
     try {
       // Nothing marked: nothing can be lost, so the goodbye does not depend on the lease.
-      if (uids.length === 0) await releaseLease(db, this.lease)
-      else if ((await commitDeletes(db, this.lease, uids)) === 'fenced') return 'lease-lost'
+      if (uids.length === 0) await releaseLease(db, this.lease, this.#told('quit'))
+      else if ((await this.#delete(uids)) === 'fenced') return 'lease-lost'
       return 'committed'
     } catch (error) {
       if (uids.length === 0) return 'committed'
       log.error({ error, session: this.lease.sessionId }, 'QUIT could not be committed')
       if (isFailure(error, 'STORAGE_IN_DOUBT')) return await this.#resolve()
-      await this.#release()
+      await this.#release('quit-failed')
       return 'nothing-deleted'
     } finally {
       this.#finish()
     }
   }
 
-  /** Ends without UPDATE: nothing is deleted, the lease is free for the next login at once. */
-  async close(): Promise<void> {
+  /**
+   * Ends without UPDATE: nothing is deleted, the lease is free for the next login at once.
+   * @param reason why, for session_log
+   */
+  async close(reason = 'gone'): Promise<void> {
     if (this.#state !== 'open') return
     this.#state = 'committing'
-    await this.#release()
+    await this.#release(reason)
     this.#finish()
   }
 
-  async #release(): Promise<void> {
+  #delete(uids: Int32Array): Promise<'committed' | 'fenced'> {
+    const record = { ...this.notes.toRecord(), deletedUids: UidRanges.of(uids).toText() }
+    return commitDeletes(this.#context.db, this.lease, uids, record)
+  }
+
+  #told(reason: string): { record: SessionRecord; reason: string } | undefined {
+    return this.notes.hasFetched ? { record: this.notes.toRecord(), reason } : undefined
+  }
+
+  async #release(reason: string): Promise<void> {
     const { db, log } = this.#context
-    await releaseLease(db, this.lease).catch((error: unknown) => {
+    await releaseLease(db, this.lease, this.#told(reason)).catch((error: unknown) => {
       const { sessionId } = this.lease
       log.warn({ error, session: sessionId }, 'the next heartbeat will release the lease')
     })
@@ -328,6 +341,8 @@ export class Maildrop {
         const result = await Promise.race([asked, isOver])
         if (result !== undefined) {
           log.info({ session: sessionId, result }, 'the lost QUIT is resolved')
+          // The lease has gone by now, but what was fetched is not told yet.
+          if (result !== 'committed' && this.notes.hasFetched) await this.#release('quit-failed')
           return result
         }
         if (performance.now() >= deadline) break

@@ -102,11 +102,13 @@ export interface ImportedIds {
 /** Why a login was refused; the session words the reply (RFC 2449 §8, RFC 3206). */
 export type LoginRefusal =
   | 'bad-credentials' // unknown user or wrong password: [AUTH], one wording, one time
+  | 'needs-password' // the same, of a proof that users who have not moved here yet cannot have
   | 'suspended' // right password, but user or domain is suspended: [SYS/PERM]
   | 'in-use' // the maildrop has another session: [IN-USE]
   | 'login-delay' // too soon after the last login, RFC 2449 §8.1.1: [LOGIN-DELAY]
   | 'throttled' // too many failed logins from there or for that user: [SYS/TEMP]
   | 'too-many-sessions' // the domain or the user has as many as it may: [SYS/TEMP]
+  | 'being-moved' // right password, but the mail is still on its way here: [SYS/TEMP]
   | 'temporary' // ours: database away, overload: [SYS/TEMP]
 
 export type Pop3Outcome =

@@ -16,6 +16,12 @@ import { LOGIN_CANCELLED, LOGIN_REFUSALS, TOO_MANY_LOGINS } from './replies.ts'
  */
 const LOGIN_FAILURES_MAX = 5
 
+const FAILURES: ReadonlySet<LoginRefusal> = new Set([
+  'bad-credentials',
+  'needs-password',
+  'suspended',
+])
+
 type Opened = Extract<Pop3Outcome, { kind: 'opened' }>
 
 /** @param exchange the SASL exchange that the attempt came from, which may have a last word */
@@ -33,7 +39,7 @@ export function logIn(dialogue: Dialogue, attempt: LoginAttempt, exchange?: Sasl
 
 export function refuseLogin(dialogue: Dialogue, reason: LoginRefusal): void {
   // Who is turned away by a lock or a fault of ours has proved nothing wrong and may go on trying.
-  if (reason === 'bad-credentials' || reason === 'suspended') dialogue.loginFailureCount += 1
+  if (FAILURES.has(reason)) dialogue.loginFailureCount += 1
   if (dialogue.loginFailureCount < LOGIN_FAILURES_MAX) {
     dialogue.refuse(LOGIN_REFUSALS[reason])
     return

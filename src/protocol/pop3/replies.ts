@@ -36,11 +36,13 @@ export const LOGIN_CANCELLED = refusal((words) => words.loginCancelled)
 /** [AUTH] is said alike for an unknown user and a wrong password. */
 export const LOGIN_REFUSALS: Readonly<Record<LoginRefusal, Refusal>> = {
   'bad-credentials': refusal((words) => words.wrongCredentials, 'AUTH'),
+  'needs-password': refusal((words) => words.passwordNeeded, 'AUTH'),
   suspended: refusal((words) => words.accountSuspended, 'SYS/PERM'),
   'in-use': refusal((words) => words.maildropInUse, 'IN-USE'),
   'login-delay': refusal((words) => words.loginTooSoon, 'LOGIN-DELAY'),
   throttled: refusal((words) => words.loginsThrottled, 'SYS/TEMP'),
   'too-many-sessions': refusal((words) => words.tooManySessions, 'SYS/TEMP'),
+  'being-moved': refusal((words) => words.mailBeingMoved, 'SYS/TEMP'),
   temporary: refusal((words) => words.loginImpossible, 'SYS/TEMP'),
 }
 export const TOO_MANY_LOGINS = refusal((words) => words.tooManyLogins, 'AUTH')

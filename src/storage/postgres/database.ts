@@ -7,6 +7,7 @@
  * used and again after a failure, and every failure leaves as a Failure (see sqlstate.ts).
  */
 import { Kysely, PostgresDialect, type PostgresPool, type PostgresPoolClient } from 'kysely'
+import { LRUCache } from 'lru-cache'
 import { Client, type ClientBase, Pool, type PoolClient, types } from 'pg'
 import { parseDatabaseUrl } from '../../base/database-url.ts'
 import { Failure, isFailure } from '../../base/failure.ts'
@@ -25,7 +26,7 @@ import { type HostedConfig, TextClient } from './hosted-client.ts'
 import { Hosts } from './hosts.ts'
 import { RawClient, type RawRow } from './raw-connection.ts'
 import type { RowMemory } from './row-memory.ts'
-import { sqlStateOf, toFailure } from './sqlstate.ts'
+import { isHolderAway, sqlStateOf, toFailure } from './sqlstate.ts'
 import { StatementMeter } from './statement-meter.ts'
 
 export interface DatabaseOptions {
@@ -58,9 +59,13 @@ const BULK_QUERY_TIMEOUT_MS = 60_000
 /** PostgreSQL's timer and ours may differ by so much. */
 const LOCK_TIMER_MS = 100
 const KYSELY_CONNECTIONS_MAX = 2
+/** LIMIT: names of domains whose ids are remembered, a hundred octets each. */
+const DOMAIN_IDS_MAX = 20_000
 
 export class Database {
   readonly kysely: Kysely<Tables>
+  /** By name, as they were: see tenants/domain-ids.ts. */
+  readonly domainIds = new LRUCache<string, number>({ max: DOMAIN_IDS_MAX })
   readonly #hosts: Hosts
   readonly #hotConfig: HostedConfig
   readonly #bulkPool: Pool
@@ -323,8 +328,8 @@ function connectionConfig(options: DatabaseOptions, hosts: Hosts): HostedConfig 
  * about one domain, and dropping the connection would have all others wait for the next one.
  */
 function isUnusable(failure: Failure): boolean {
+  if (isHolderAway(failure)) return false
   const sqlState = sqlStateOf(failure)
-  if (sqlState?.startsWith('08') || sqlState === '57P03') return false
   return (
     failure.code === 'STORAGE_IN_DOUBT' ||
     sqlState === undefined ||

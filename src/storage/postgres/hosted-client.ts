@@ -25,11 +25,19 @@ export abstract class HostedClient extends Client {
   override connect(callback: (error?: Error) => void): void
   override connect(callback?: (error?: Error) => void): Promise<this> | undefined {
     hangUpOnError(this.connection)
-    const connecting = this.#hostTry.connect(this, () => super.connect()).then(() => this)
+    const connecting = this.#hostTry
+      .connect(this, () => super.connect())
+      .then(() => {
+        this.adjust()
+        return this
+      })
     if (callback === undefined) return connecting
     connecting.then(() => callback(undefined), callback)
     return undefined
   }
+
+  /** Says what is to be said before the first statement. */
+  protected adjust(): void {}
 
   abstract askWhyNotWritable(): Promise<string | null>
 }

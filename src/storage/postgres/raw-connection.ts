@@ -16,6 +16,7 @@ import { EventEmitter } from 'node:events'
 import { Socket, type SocketConstructorOpts } from 'node:net'
 import { type ClientConfig, Connection, Query } from 'pg'
 import { assert } from '../../base/assert.ts'
+import { PLAN_EACH_TIME } from './connection-settings.ts'
 import { HostedClient, type HostedConfig } from './hosted-client.ts'
 import { WHY_NOT_WRITABLE } from './hosts.ts'
 import type { RowMemory } from './row-memory.ts'
@@ -308,6 +309,11 @@ export class RawClient extends HostedClient {
     } as unknown as ClientConfig)
     assert('attachListeners' in made, 'pg.Connection has attachListeners: is this pg 8?')
     Object.defineProperty(this, 'connection', { value: own, writable: true, enumerable: true })
+  }
+
+  /** Not waited for: it goes before whatever is asked, and fails only if that does. */
+  protected override adjust(): void {
+    this.selectRows(PLAN_EACH_TIME.name, PLAN_EACH_TIME.text, []).catch(() => {})
   }
 
   async askWhyNotWritable(): Promise<string | null> {

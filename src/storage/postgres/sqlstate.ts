@@ -77,6 +77,16 @@ export function sqlStateOf(error: unknown): string | undefined {
   return cause instanceof SqlError ? cause.sqlState : undefined
 }
 
+/**
+ * Whether the server that we are connected to told us that one behind it is away, which holds some
+ * of the domains (citus.ts). What came of the statement there is in doubt; our connection stands.
+ */
+export function isHolderAway(error: unknown): boolean {
+  const sqlState = sqlStateOf(error)
+  const isTold = sqlState?.startsWith('08') === true || sqlState === '57P03'
+  return isTold && error instanceof Failure && error.code === 'STORAGE_IN_DOUBT'
+}
+
 /** The constraint that refused the statement, if one did. */
 export function constraintOf(error: unknown): string | undefined {
   const cause = error instanceof Failure ? error.cause : undefined

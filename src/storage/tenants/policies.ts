@@ -1,6 +1,7 @@
 /**
  * What the clients of a domain or a user may do: LOGIN-DELAY, EXPIRE, and what a second login
- * meets. A user's own value goes before its domain's. A login reads its own in accounts.ts.
+ * meets; and how a domain takes mail. A user's own value goes before its domain's. A login reads
+ * its own in accounts.ts.
  */
 import type { Database, Statement } from '../postgres/database.ts'
 import { decodeBoolean, decodeInt4, present } from '../postgres/decode.ts'
@@ -10,6 +11,14 @@ export interface DomainPolicy {
   /** undefined: never */
   expireDays: number | undefined
   secondLogin: 'refuse' | 'wait' | 'take-over'
+  /** how long deleted messages can be restored */
+  trashDays: number
+  areAliasesAllowed: boolean
+  isCatchAllAllowed: boolean
+  /** of alice+tag; undefined: there is no such thing */
+  separator: string | undefined
+  /** a message that there is no room for: 452 or 552 */
+  overQuota: 'defer' | 'refuse'
 }
 
 export interface UserPolicy {
@@ -57,13 +66,19 @@ export async function selectPolicy(db: Database): Promise<CommonPolicy> {
 export async function selectDomainPolicy(db: Database, domainId: number): Promise<DomainPolicy> {
   const row = await db.kysely
     .selectFrom('domains')
-    .select(['login_delay_seconds', 'expire_days', 'second_login'])
+    .select(['login_delay_seconds', 'expire_days', 'second_login', 'trash_days'])
+    .select(['aliases_allowed', 'catch_all_allowed', 'separator', 'over_quota'])
     .where('domain_id', '=', domainId)
     .executeTakeFirstOrThrow()
   return {
     loginDelaySeconds: row.login_delay_seconds,
     expireDays: row.expire_days ?? undefined,
     secondLogin: row.second_login,
+    trashDays: row.trash_days,
+    areAliasesAllowed: row.aliases_allowed,
+    isCatchAllAllowed: row.catch_all_allowed,
+    separator: row.separator ?? undefined,
+    overQuota: row.over_quota,
   }
 }
 
@@ -90,13 +105,19 @@ export async function updateDomainPolicy(
   domainId: number,
   change: Partial<DomainPolicy>,
 ): Promise<void> {
-  const { loginDelaySeconds, secondLogin } = change
+  const { loginDelaySeconds, secondLogin, trashDays } = change
+  const { areAliasesAllowed, isCatchAllAllowed, overQuota } = change
   await db.kysely
     .updateTable('domains')
     .set({
       ...(loginDelaySeconds !== undefined && { login_delay_seconds: loginDelaySeconds }),
       ...('expireDays' in change && { expire_days: change.expireDays ?? null }),
       ...(secondLogin !== undefined && { second_login: secondLogin }),
+      ...(trashDays !== undefined && { trash_days: trashDays }),
+      ...(areAliasesAllowed !== undefined && { aliases_allowed: areAliasesAllowed }),
+      ...(isCatchAllAllowed !== undefined && { catch_all_allowed: isCatchAllAllowed }),
+      ...('separator' in change && { separator: change.separator ?? null }),
+      ...(overQuota !== undefined && { over_quota: overQuota }),
     })
     .where('domain_id', '=', domainId)
     .execute()

@@ -22,9 +22,13 @@ export interface UserRow {
   credentialCount: number
   isSuspended: boolean
   quotaOctets: number | undefined
+  quotaMessages: number | undefined
   createdAt: Date
   messageCount: number
   octets: number
+  /** In the trash: what can be undone. */
+  trashCount: number
+  trashOctets: number
   hasSession: boolean
 }
 
@@ -155,13 +159,18 @@ export async function updateMainPasswordAllowed(
   await updateUser(db, domainId, userId, { main_password_allowed: isAllowed }, true)
 }
 
+/** What is missing stays; undefined: no limit. */
 export async function updateUserQuota(
   db: Database,
   domainId: number,
   userId: number,
-  quotaOctets: number | undefined,
+  quota: { octets?: number | undefined; messages?: number | undefined },
 ): Promise<void> {
-  await updateUser(db, domainId, userId, { quota_octets: quotaOctets ?? null }, false)
+  const change = {
+    ...('octets' in quota && { quota_octets: quota.octets ?? null }),
+    ...('messages' in quota && { quota_messages: quota.messages ?? null }),
+  }
+  await updateUser(db, domainId, userId, change, false)
 }
 
 /** With messages and trash, by the function that docs/sql.md documents. */
@@ -176,6 +185,7 @@ interface Change {
   scram_keys?: Buffer | null
   main_password_allowed?: boolean
   quota_octets?: number | null
+  quota_messages?: number | null
 }
 
 async function updateUser(
@@ -216,6 +226,20 @@ function users(db: Database, domainId: number) {
       join.onRef('m.domain_id', '=', 'u.domain_id').onRef('m.user_id', '=', 'u.user_id'),
     )
     .select(['u.domain_id', 'u.user_id', 'u.local_part', 'u.suspended', 'u.quota_octets'])
+    .leftJoinLateral(
+      (eb) =>
+        eb
+          .selectFrom('trash as t')
+          .select((e) => [
+            e.fn.countAll<string>().as('trash_count'),
+            e.fn.sum<string | null>('t.octets').as('trash_octets'),
+          ])
+          .where('t.domain_id', '=', domainId)
+          .whereRef('t.user_id', '=', 'u.user_id')
+          .as('t'),
+      (join) => join.onTrue(),
+    )
+    .select(['u.quota_messages', 't.trash_count', 't.trash_octets'])
     .select(['u.created_at', 'm.message_count', 'm.octets'])
     .select(hashHead.as('hash_head'))
     .select(sql<boolean>`u.apop_secret is not null`.as('has_apop'))
@@ -247,9 +271,12 @@ function toUser(row: SelectedUser): UserRow {
     credentialCount: row.credential_count ?? 0,
     isSuspended: row.suspended,
     quotaOctets: row.quota_octets === null ? undefined : Number(row.quota_octets),
+    quotaMessages: row.quota_messages ?? undefined,
     createdAt: row.created_at,
     messageCount: Number(row.message_count ?? 0),
     octets: Number(row.octets ?? 0),
+    trashCount: Number(row.trash_count ?? 0),
+    trashOctets: Number(row.trash_octets ?? 0),
     hasSession: Boolean(row.has_session),
   }
 }

@@ -50,7 +50,7 @@ test.concurrent('list and show tell what a domain holds', async () => {
   expect(domains.find((domain) => domain.name === 'list.example')).toMatchObject(wanted)
   expect(domains.map((domain) => domain.name)).toEqual(domains.map((domain) => domain.name).sort())
   const { stdout } = await program.run(['domain', 'list'])
-  expect(stdout).toMatch(/^list\.example +2 +1 +26 +no$/m)
+  expect(stdout).toMatch(/^list\.example +2 +1 +26 +none +no$/m)
   expect((await program.run(['domain', 'show', 'list.example'])).stdout).toMatch(/^users +2$/m)
 })
 

@@ -5,7 +5,7 @@ import {
   removeOauthProvider,
   setOauthProvider,
   showOauthProvider,
-} from '../../../src/admin/operations/oauth-providers.ts'
+} from '../../../src/admin/operations/trust/oauth-providers.ts'
 import { Secret } from '../../../src/base/secret.ts'
 import { existsOauthProvider } from '../../../src/storage/tenants/oauth-providers.ts'
 import {

@@ -38,7 +38,10 @@ describe('policy set', () => {
     )
     expect(done).toEqual({
       status: 0,
-      stdout: 'login delay   60 seconds\nexpire after  30 days\nsecond login  take-over\n',
+      stdout:
+        'login delay   60 seconds\nexpire after  30 days\nsecond login  take-over\n' +
+        'trash kept    7 days\n' +
+        'aliases       on\ncatch-all     on\nseparator     none\nover quota    defer\n',
       stderr: '',
     })
     await set('ada@set.example', '--expire-days=never', '--login-delay=5')
@@ -58,6 +61,11 @@ describe('policy set', () => {
       loginDelaySeconds: 5,
       expireDays: null,
       secondLogin: 'take-over',
+      trashDays: 7,
+      areAliasesAllowed: true,
+      isCatchAllAllowed: true,
+      separator: null,
+      overQuota: 'defer',
       inherited: [],
     })
     const back = await set('ada@set.example', '--expire-days=inherit')
@@ -85,6 +93,11 @@ describe('policy set', () => {
     [['refuse.example', '--login-delay=soon'], 2, 'number of seconds'],
     [['refuse.example', '--expire-days=-1'], 2, 'number of days'],
     [['refuse.example', '--second-login=both'], 2, 'take-over'],
+    [['refuse.example', '--separator=++'], 1, 'one of + - = _ # ~ %'],
+    [['refuse.example', '--aliases=maybe'], 2, 'on, off'],
+    [['refuse.example', '--over-quota=bounce'], 2, 'defer, refuse'],
+    [['ada@refuse.example', '--separator=+'], 1, 'for a whole domain'],
+    [['ada@refuse.example', '--catch-all=off'], 1, 'for a whole domain'],
   ])('%j is refused', async (args, status, words) => {
     await addUser(database.db, `ada@refuse.example`).catch(() => undefined)
     const outcome = await set(...args)

@@ -194,7 +194,7 @@ test('refusals name what is wrong', async () => {
   expect(await run('other.test', ...from)).toBe('1 popgres: the backup has no domain other.test\n')
   expect(await run(ALICE, '--from-file', 'none')).toMatch(/^1 popgres: none cannot be read: there/)
   expect(await run(ALICE, ...from, '--session', '0c6f')).toMatch(
-    /^1 popgres: a session is named by/,
+    /^2 popgres: .* is named by its whole id/,
   )
   await backupDb.kysely.deleteFrom('schema_migrations').where('name', '>=', '0010').execute()
   expect(await run(ALICE, ...from)).toMatch(/another version .*run "popgres migrate"/)

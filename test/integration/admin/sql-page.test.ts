@@ -9,8 +9,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { wordedConstraints } from '../../../src/admin/refusal.ts'
 import { Secret } from '../../../src/base/secret.ts'
 import { Authenticator } from '../../../src/mail/auth/authenticator.ts'
-import { selectLoginAccount, selectRecipient } from '../../../src/storage/accounts.ts'
+import { selectLoginAccount } from '../../../src/storage/accounts.ts'
 import { checkMaildrops } from '../../../src/storage/check.ts'
+import { selectRecipients } from '../../../src/storage/tenants/recipients.ts'
 import { putMessage } from '../../support/mail.ts'
 import { openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 import { type Ids, LOCAL_PEER, putSession, sessionCount } from './rows.ts'
@@ -91,9 +92,9 @@ describe.sequential('the page, from top to bottom', () => {
   test('a user by pgcrypto receives and logs in, and is then kept as argon2id', async () => {
     await runNext('Add a user')
     expect((await accountOf('alice')).passwordHash).toMatch(/^\$2a\$10\$/)
-    expect(await selectRecipient(database.db, 'EXAMPLE.com', 'Alice')).toMatchObject({
-      isOverQuota: false,
-    })
+    expect(await selectRecipients(database.db, 'EXAMPLE.com', 'Alice')).toMatchObject([
+      { isOverQuota: false },
+    ])
     expect(await logIn('alice@example.com', 'wrong')).toBe('bad-credentials')
     expect(await logIn('Alice@Example.com', 'correct horse')).toBe('accepted')
     expect((await accountOf('alice')).passwordHash).toMatch(/^\$argon2id\$/)
@@ -124,13 +125,47 @@ describe.sequential('the page, from top to bottom', () => {
     await runNext('Set a quota')
     const rows = await database.db.kysely
       .selectFrom('users')
-      .select(['local_part', 'quota_octets'])
+      .select(['local_part', 'quota_octets', 'quota_messages'])
       .orderBy('local_part')
       .execute()
     expect(rows).toEqual([
-      { local_part: 'alice', quota_octets: 524_288_000 },
-      { local_part: 'bob', quota_octets: 2 ** 30 },
+      { local_part: 'alice', quota_octets: 524_288_000, quota_messages: 10_000 },
+      { local_part: 'bob', quota_octets: 2 ** 30, quota_messages: null },
     ])
+  })
+
+  test('a quota of the domain, lifted again', async () => {
+    await runNext('Set a quota')
+    const { rows } = await client.query(`select d.over_quota, q.quota_octets from domains d
+      left join domain_quotas q using (domain_id)`)
+    expect(rows).toEqual([{ over_quota: 'refuse', quota_octets: null }])
+  })
+
+  test('usage', async () => {
+    const rows = await runNext('Usage')
+    expect(rows.map(({ address, quota_messages: messages }) => [address, messages])).toEqual([
+      ['alice@example.com', 10_000],
+      ['bob@example.com', null],
+    ])
+  })
+
+  test('aliases', async () => {
+    const found = async (domainName: string, localPart: string) =>
+      (await selectRecipients(database.db, domainName, localPart)).map((each) => each.localPart)
+    await runNext('Aliases')
+    expect(await found('example.com', 'sales')).toEqual(['bob'])
+    expect(await found('example.com', 'anybody')).toEqual(['alice'])
+    await runNext('Aliases')
+    expect(await found('example.net', 'Sales')).toEqual(['bob'])
+    await runNext('Aliases')
+    expect(await found('example.net', 'bob+x')).toEqual(['bob'])
+    expect(await found('example.com', 'anybody')).toEqual([])
+    expect(await runNext('Aliases')).toEqual([
+      { recipient: 'bob@example.com', is_over_quota: false },
+    ])
+    await runNext('Aliases')
+    expect(await found('example.net', 'sales')).toEqual([])
+    expect(await found('example.com', 'sales')).toEqual([])
   })
 
   test('suspended, and resumed', async () => {
@@ -177,6 +212,39 @@ describe.sequential('the page, from top to bottom', () => {
     ])
   })
 
+  test('the log names who deleted, the trash gives it back', async () => {
+    const [deleting] = await runNext('Who took which message')
+    expect(deleting).toMatchObject({
+      client: 'sql',
+      fetched_uids: null,
+      deleted_uids: '{[1,2),[3,4)}',
+    })
+    expect(await runNext('Who took which message')).toEqual([{ keep_session_log: 0 }])
+    const results = (await client.query(remaining.shift()?.text ?? '')) as unknown as {
+      rows: unknown[]
+    }[]
+    expect(results.map(({ rows }) => rows)).toEqual([
+      [{ session_id: deleting?.session_id, deleted_at: deleting?.ended_at, uids: [1, 3] }],
+      [{ restore_messages: 2 }],
+      [{ restore_messages: 0 }],
+    ])
+    const { domainId } = await accountOf('alice')
+    expect(await checkMaildrops(database.db, domainId, false)).toEqual([])
+  })
+
+  test('messages and users are forgotten at once', async () => {
+    const bob: Ids = await accountOf('bob')
+    await putMessage(database.db, bob.domainId, [bob.userId], 'of Bob\r\n')
+    const bodies = async () => (await client.query('select from bodies')).rowCount
+    expect(await bodies()).toBe(4)
+    expect(await runNext('Forget messages, forget a user')).toEqual([{ erase_user: 1 }])
+    expect(await bodies()).toBe(2)
+    const { rows } = await client.query('select uid from messages order by uid')
+    expect(rows).toEqual([{ uid: 1 }, { uid: 3 }])
+    expect(await checkMaildrops(database.db, bob.domainId, false)).toEqual([])
+    await runNext('Forget messages, forget a user')
+  })
+
   test('app passwords, then nothing but app passwords', async () => {
     const [added] = await runNext('App passwords')
     const phone = String(added?.add_app_password)
@@ -200,6 +268,19 @@ describe.sequential('the page, from top to bottom', () => {
     ])
   })
 
+  test('a legal hold, and its end', async () => {
+    expect(await runNext('Legal hold')).toMatchObject([
+      { held: 'alice@example.com', reason: 'case 2026-17' },
+    ])
+    await expect(client.query("select remove_domain('example.com')")).rejects.toMatchObject({
+      constraint: 'held_users_domain_id_user_id_fkey',
+    })
+    await expect(
+      client.query("select delete_messages('alice@example.com', '{}')"),
+    ).rejects.toMatchObject({ code: '23001' })
+    expect(await runNext('Legal hold')).toEqual([{ release_hold: true }])
+  })
+
   test('failed logins are forgotten', async () => {
     await client.query(`insert into throttles (key, failures, recent, updated_at)
       values ('user alice@example.com', 9, '{}', now()), ('user bob@example.com', 1, '{}', now())`)
@@ -209,11 +290,15 @@ describe.sequential('the page, from top to bottom', () => {
     ])
   })
 
+  test('what an MTA is told', async () => {
+    expect(await runNext('Ask as an MTA does')).toEqual([{ deliverable: 'yes' }])
+  })
+
   test('a user goes, a domain goes with all that is left', async () => {
     const { domainId } = await accountOf('bob')
     await runNext('Remove a user, remove a domain')
-    expect(await selectRecipient(database.db, 'example.com', 'bob')).toBeUndefined()
-    expect(await selectRecipient(database.db, 'example.com', 'alice')).toBeDefined()
+    expect(await selectRecipients(database.db, 'example.com', 'bob')).toEqual([])
+    expect(await selectRecipients(database.db, 'example.com', 'alice')).toHaveLength(1)
     await runNext('Remove a user, remove a domain')
     for (const table of [
       'domains',

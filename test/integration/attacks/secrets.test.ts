@@ -5,7 +5,7 @@
 import { createHash, X509Certificate } from 'node:crypto'
 import { sql } from 'kysely'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
-import { setOauthProvider } from '../../../src/admin/operations/oauth-providers.ts'
+import { setOauthProvider } from '../../../src/admin/operations/trust/oauth-providers.ts'
 import { Secret } from '../../../src/base/secret.ts'
 import { BearerCheck } from '../../../src/mail/auth/bearer/bearer-check.ts'
 import { deriveSealedKeys } from '../../../src/mail/auth/proofs/scram.ts'

@@ -1,6 +1,6 @@
 /** A login by token over POP3S, from the words of the client to the open maildrop. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { setOauthProvider } from '../../../src/admin/operations/oauth-providers.ts'
+import { setOauthProvider } from '../../../src/admin/operations/trust/oauth-providers.ts'
 import type { Secret } from '../../../src/base/secret.ts'
 import { BearerCheck } from '../../../src/mail/auth/bearer/bearer-check.ts'
 import { TestAuthority } from '../../support/certificates.ts'

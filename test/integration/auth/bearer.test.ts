@@ -14,7 +14,7 @@ import {
   removeOauthProvider,
   setOauthProvider,
   showOauthProvider,
-} from '../../../src/admin/operations/oauth-providers.ts'
+} from '../../../src/admin/operations/trust/oauth-providers.ts'
 import { Keyring } from '../../../src/base/keyring.ts'
 import { Secret } from '../../../src/base/secret.ts'
 import { BearerCheck } from '../../../src/mail/auth/bearer/bearer-check.ts'

@@ -162,3 +162,15 @@ test('an unknown address is refused', async () => {
     importMessages(database.db, { address: 'no@example.test', items, messageMaxOctets: 1_000 }),
   ).rejects.toThrow('no@example.test')
 })
+
+test('an unknown address is refused in a dry run too', async () => {
+  const items = readSources([await write('a.eml', 'A: 1\n')])
+  await expect(
+    importMessages(database.db, {
+      address: 'no@example.test',
+      items,
+      messageMaxOctets: 1_000,
+      isDryRun: true,
+    }),
+  ).rejects.toThrow('no@example.test')
+})

@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { checkMaildrops } from '../../../src/storage/check.ts'
 import { deliver } from '../../../src/storage/deliveries.ts'
+import { commitDeletes } from '../../../src/storage/leases.ts'
 import type { Database } from '../../../src/storage/postgres/database.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 import { acquire, addNode, countersOf, deliverTo, type User, uidsOf } from './fixtures.ts'
@@ -134,6 +135,16 @@ describe('what is lost is reported, repair or not', () => {
     expect(await check(true)).toEqual([kind])
     expect(await check()).toEqual([kind])
   })
+})
+
+test('a message in the trash whose body is gone is reported', async () => {
+  const { lease } = await acquire(db, address, await addNode(db))
+  expect(await commitDeletes(db, lease, Int32Array.of(2))).toBe('committed')
+  expect(await check()).toEqual([])
+  await breakBy(`delete from bodies b using trash t
+    where b.domain_id = $D and t.domain_id = $D and t.body_id = b.body_id`)
+  expect(await check()).toEqual(['body-missing'])
+  expect(await check(true)).toEqual(['body-missing'])
 })
 
 test('a shared body is a finding for each of its readers', async () => {

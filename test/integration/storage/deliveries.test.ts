@@ -1,11 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { selectRecipient } from '../../../src/storage/accounts.ts'
 import { insertBody, insertStretch } from '../../../src/storage/bodies.ts'
 import { type Delivery, deliver } from '../../../src/storage/deliveries.ts'
 import { selectMessages, selectSnapshot, selectUniqueIds } from '../../../src/storage/messages.ts'
 import type { Database } from '../../../src/storage/postgres/database.ts'
+import { selectRecipients } from '../../../src/storage/tenants/recipients.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 import { countersOf, deliverTo, type User, uidsOf } from './fixtures.ts'
 
@@ -128,8 +128,8 @@ describe('quota', () => {
     expect(await deliverBoth('123456789012345')).toEqual(['delivered', 'delivered'])
     expect(await deliverBoth('')).toEqual(['over-quota', 'delivered'])
     expect(await countersOf(db, full)).toMatchObject({ messages: 1, octets: 20 })
-    expect(await selectRecipient(db, 'quota.test', 'FULL')).toMatchObject({ isOverQuota: true })
-    expect(await selectRecipient(db, 'quota.test', 'free')).toMatchObject({ isOverQuota: false })
+    expect(await selectRecipients(db, 'quota.test', 'FULL')).toMatchObject([{ isOverQuota: true }])
+    expect(await selectRecipients(db, 'quota.test', 'free')).toMatchObject([{ isOverQuota: false }])
   })
 
   test('alone over quota: no body stays', async () => {

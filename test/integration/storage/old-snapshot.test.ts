@@ -4,10 +4,11 @@
  */
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { OPEN, RECIPIENT } from '../../../src/storage/accounts.ts'
+import { OPEN } from '../../../src/storage/accounts.ts'
 import { commitDeletes } from '../../../src/storage/leases.ts'
 import { STATEMENT_OPTIONS } from '../../../src/storage/postgres/connection-settings.ts'
 import type { Statement } from '../../../src/storage/postgres/database.ts'
+import { RECIPIENT } from '../../../src/storage/tenants/recipients.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 import { acquire, addNode, deliverTo, Holder, type User } from './fixtures.ts'
 

@@ -13,27 +13,32 @@ import * as leases from '../../../src/storage/leases.ts'
 import * as messages from '../../../src/storage/messages.ts'
 import * as nodes from '../../../src/storage/nodes.ts'
 import type { Statement } from '../../../src/storage/postgres/database.ts'
+import * as holders from '../../../src/storage/postgres/holders.ts'
 import * as retention from '../../../src/storage/retention.ts'
 import * as credentials from '../../../src/storage/tenants/credentials.ts'
+import * as holds from '../../../src/storage/tenants/holds.ts'
+import * as sessionLog from '../../../src/storage/tenants/maildrops/session-log.ts'
 import * as oauthProviders from '../../../src/storage/tenants/oauth-providers.ts'
+import * as oldServers from '../../../src/storage/tenants/old-servers.ts'
 import * as policies from '../../../src/storage/tenants/policies.ts'
 import * as throttles from '../../../src/storage/throttles.ts'
 
 const TENANT_TABLES =
-  'users|maildrops|bodies|body_chunks|messages|trash|sessions|session_log|imported|domains|credentials|domain_hosts|known_networks|last_logins'
+  'users|maildrops|bodies|body_chunks|messages|trash|sessions|session_log|imported|domains|credentials|domain_hosts|known_networks|last_logins|legal_holds|held_users'
 
 const BY_NAME = [
   'certificate-owners',
-  'login-account',
   'recipient',
   'apop-user',
   'scram-use',
   'scram-salt-key',
   'domain-ids',
+  'domain-holders',
   'policy-common',
   'tls-host',
   'oauth-provider',
   'oauth-used',
+  'migrating-domains',
 ]
 
 const statements = [
@@ -42,12 +47,16 @@ const statements = [
   certificates,
   credentials,
   deliveries,
+  holders,
+  holds,
   leases,
   messages,
   nodes,
   retention,
   oauthProviders,
+  oldServers,
   policies,
+  sessionLog,
   throttles,
 ]
   .flatMap((module): unknown[] => Object.values(module))
@@ -76,7 +85,7 @@ describe.each(ofTenants)('$name', ({ text }) => {
     expect(bound.length + joined.length).toBeGreaterThanOrEqual(reads.length)
     const inserts = [
       ...text.matchAll(
-        /insert into (\w+)(?: as \w+)? \(domain_id, [^)]*\)\s+(?:values \(\$1|select (?:\$1|u\.domain_id))/g,
+        /insert into (\w+)(?: as \w+)? \(domain_id, [^)]*\)\s+(?:values \(\$1|select (?:\$1|[uo]\.domain_id))/g,
       ),
     ]
     expect(inserts.length).toBe((text.match(/insert into/g) ?? []).length)

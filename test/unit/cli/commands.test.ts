@@ -7,7 +7,10 @@ import { defineCommands } from '../../../src/cli/commands.ts'
 function leavesOf(command: Command, words: readonly string[] = []): [string, Command][] {
   const path = [...words, command.name()]
   if (command.commands.length === 0) return [[path.join(' '), command]]
-  return command.commands.flatMap((child) => leavesOf(child, path))
+  // Some do something themselves, too.
+  const own: [string, Command][] =
+    command.registeredArguments.length === 0 ? [] : [[path.join(' '), command]]
+  return [...own, ...command.commands.flatMap((child) => leavesOf(child, path))]
 }
 
 const all = leavesOf(defineCommands({ env: {}, status: 0 }))
@@ -23,7 +26,9 @@ function fullHelp(command: Command): string {
 test('the commands that the documentation names are there', () => {
   const names = leaves.map(([name]) => name.replace('popgres ', ''))
   const nouns = {
-    domain: ['add', 'list', 'show', 'suspend', 'resume', 'remove'],
+    domain: ['add', 'list', 'show', 'suspend', 'resume', 'remove', 'quota', 'migrate'],
+    'domain alias': ['add', 'list', 'remove'],
+    alias: ['add', 'list', 'remove'],
     user: ['add', 'list', 'show', 'passwd', 'main-password', 'suspend', 'resume', 'remove'].concat([
       'quota',
       'import',
@@ -36,10 +41,22 @@ test('the commands that the documentation names are there', () => {
     oauth: ['set', 'show', 'remove'],
     secret: ['list', 'rotate'],
     session: ['list', 'kick'],
-    message: ['list', 'show', 'delete'],
+    message: ['list', 'show', 'delete', 'history', 'restore', 'erase'],
+    hold: ['set', 'list', 'release'],
+    import: ['dovecot', 'courier', 'postfixadmin', 'csv', 'imap', 'dbmail', 'pop3'],
   }
   const wanted = Object.entries(nouns).flatMap(([noun, verbs]) => verbs.map((v) => `${noun} ${v}`))
-  const single = ['serve', 'migrate', 'settings', 'check', 'import', 'restore', 'health']
+  const single = [
+    'serve',
+    'migrate',
+    'settings',
+    'check',
+    'import',
+    'export',
+    'restore',
+    'erase',
+    'health',
+  ]
   expect(names.sort()).toEqual([...single, ...wanted].sort())
 })
 
@@ -55,7 +72,9 @@ test.each(['add', 'passwd'])('user %s warns of what APOP does to others', (verb)
 })
 
 /** What these remove the operator has, and adds again. */
-const RESTORABLE = ['certificate', 'host', 'oauth'].map((noun) => `popgres ${noun} remove`)
+const RESTORABLE = ['alias', 'certificate', 'domain alias', 'host', 'oauth'].map(
+  (noun) => `popgres ${noun} remove`,
+)
 
 describe.each(leaves)('%s', (name, command) => {
   test('says what it does and how it is written', () => {

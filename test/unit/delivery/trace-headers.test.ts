@@ -16,6 +16,7 @@ const ALICE = {
   domainName: 'example.test',
   localPart: 'Alice',
   isOverQuota: false,
+  isRefusedWhenFull: false,
 }
 
 function headersOf(trace: Partial<Trace> = {}, forwardPath = 'alice@EXAMPLE.test'): string {

@@ -26,6 +26,17 @@ export type LoginReason =
   | 'no client certificate'
   | 'unknown client certificate'
   | 'client certificate of several users'
+  | MoveReason
+
+/**
+ * Of users who have not moved here yet (mail/moving): what their old server said, or that the right
+ * password came and the mail is still on its way.
+ */
+type MoveReason =
+  | 'refused by the old server'
+  | 'in use on the old server'
+  | 'being moved'
+  | 'in use'
 
 /** An app password or certificate that proved who it is. */
 interface UsedCredential {

@@ -48,12 +48,14 @@ export const ENGLISH: Words = {
   loginCancelled: 'login cancelled',
 
   wrongCredentials: 'wrong user name or password',
+  passwordNeeded: 'wrong user name or secret; the first login here needs USER and PASS, or PLAIN',
   tooManyLogins: 'too many failed logins, closing the connection',
   accountSuspended: 'this account is suspended',
   maildropInUse: 'maildrop is locked by another session',
   loginTooSoon: 'too soon after the last login',
   loginsThrottled: 'too many failed logins, try again later',
   tooManySessions: 'too many sessions, try again later',
+  mailBeingMoved: 'your mail is being moved to this server, try again in a few minutes',
   loginImpossible: 'login is not possible now, try again later',
 
   maildropUnavailable: 'maildrop cannot be read now, try again later',

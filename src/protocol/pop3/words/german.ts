@@ -46,12 +46,15 @@ export const GERMAN: Words = {
   loginCancelled: 'Anmeldung abgebrochen',
 
   wrongCredentials: 'Benutzername oder Passwort falsch',
+  passwordNeeded:
+    'Benutzername oder Geheimnis falsch; die erste Anmeldung braucht USER und PASS, oder PLAIN',
   tooManyLogins: 'zu viele vergebliche Anmeldungen, die Verbindung wird beendet',
   accountSuspended: 'dieses Konto ist gesperrt',
   maildropInUse: 'das Postfach ist in einer anderen Sitzung geöffnet',
   loginTooSoon: 'zu früh nach der letzten Anmeldung',
   loginsThrottled: 'zu viele vergebliche Anmeldungen, später noch einmal versuchen',
   tooManySessions: 'zu viele Sitzungen, später noch einmal versuchen',
+  mailBeingMoved: 'Ihre Post zieht auf diesen Server um, in einigen Minuten noch einmal versuchen',
   loginImpossible: 'Anmelden geht gerade nicht, später noch einmal versuchen',
 
   maildropUnavailable: 'das Postfach ist gerade nicht lesbar, später noch einmal versuchen',

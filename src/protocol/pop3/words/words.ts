@@ -53,12 +53,14 @@ export interface Words {
   readonly loginCancelled: string
 
   readonly wrongCredentials: string
+  readonly passwordNeeded: string
   readonly tooManyLogins: string
   readonly accountSuspended: string
   readonly maildropInUse: string
   readonly loginTooSoon: string
   readonly loginsThrottled: string
   readonly tooManySessions: string
+  readonly mailBeingMoved: string
   readonly loginImpossible: string
 
   readonly maildropUnavailable: string

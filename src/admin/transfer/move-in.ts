@@ -1,0 +1,264 @@
+/**
+ * Everybody of an old server, one user after the other: the account, then the maildrop, and the
+ * password last, so that nobody logs in and sees half of it (a client that keeps mail on the server
+ * would forget what it does not see, and fetch it again). What is there already stays as it is: a
+ * second run goes on where the first was cut, and brings what has come since. A user or message
+ * that cannot be taken stops nothing; the report names it.
+ */
+import { hashPassword } from '../../mail/auth/argon2.ts'
+import type { Database } from '../../storage/postgres/database.ts'
+import { selectDomain } from '../../storage/tenants/domains.ts'
+import {
+  insertUsers,
+  selectUser,
+  type UserRow,
+  updateUserCredentials,
+  updateUserSuspended,
+} from '../../storage/tenants/users.ts'
+import { type Address, formatAddress, parseAddress } from '../address.ts'
+import { parseOctets } from '../octets.ts'
+import { addDomain } from '../operations/domains.ts'
+import { isRefusal, refused, refusing } from '../refusal.ts'
+import { type ImportItem, type ImportReport, importItems } from './import-messages.ts'
+import { parseCredential, type StoredCredential } from './stored-credential.ts'
+
+/** One user of the old server, or why there is none. */
+export type OldUser =
+  | {
+      /** File and line, or row. */
+      source: string
+      address: string
+      /** One of them, as the old server keeps it; empty is as good as absent. */
+      hash?: string | undefined
+      password?: string | undefined
+      quota?: string | undefined
+      isSuspended?: boolean
+      /** Absent: the account alone moves. */
+      maildrop?: OldMaildrop | undefined
+    }
+  | { source: string; address?: string; refusal: string }
+
+export interface OldMaildrop {
+  /** Octets for the progress; 0: not known. */
+  measure(): Promise<number>
+  /** In the old server's order. OPERATION_REFUSED: it could not be read to its end. */
+  messages(): AsyncIterable<ImportItem>
+}
+
+export interface MoveInOptions {
+  messageMaxOctets: number
+  isDryRun: boolean
+  /** Domains that are not there are added instead of refused. */
+  addsDomains: boolean
+  replacesUniqueIds: boolean
+  /** @param users how many are done, the share of the one at work included */
+  onProgress?: (users: number) => void
+}
+
+export interface MoveInReport {
+  isDryRun: boolean
+  domainsAdded: string[]
+  users: {
+    added: number
+    present: number
+    refused: { source: string; address: string; reason: string }[]
+    /** They came without a password: somebody has to set one. */
+    withoutPassword: { address: string; reason: string }[]
+    /** Their maildrop could not be read to its end: no password was set, run it again. */
+    unfinished: { address: string; reason: string }[]
+  }
+  messages: {
+    imported: number
+    alreadyImported: number
+    /** Of those in the source: seen by no client there, so they have a new unique-id. */
+    unseen: number
+    skipped: { address: string; source: string; reason: string }[]
+  }
+}
+
+export async function moveIn(
+  db: Database,
+  users: readonly OldUser[],
+  options: MoveInOptions,
+): Promise<MoveInReport> {
+  const moving = new MoveIn(db, options)
+  for (const [index, user] of users.entries()) {
+    await moving.take(user, (share) => options.onProgress?.(index + share))
+    options.onProgress?.(index + 1)
+  }
+  return moving.report
+}
+
+type OpenUser = Exclude<OldUser, { refusal: string }>
+
+/** What is done with one user. */
+interface Arrival {
+  old: OpenUser
+  address: Address
+  /** undefined: in a dry run the domain is not there. */
+  domainId: number | undefined
+  present: UserRow | undefined
+  credential: StoredCredential | undefined
+  quotaOctets: number | undefined
+}
+
+class MoveIn {
+  readonly report: MoveInReport
+  readonly #db: Database
+  readonly #options: MoveInOptions
+  readonly #domainIds = new Map<string, number | undefined>()
+  /** Source of the first user with an address, in lower case. */
+  readonly #seen = new Map<string, string>()
+
+  constructor(db: Database, options: MoveInOptions) {
+    this.#db = db
+    this.#options = options
+    this.report = {
+      isDryRun: options.isDryRun,
+      domainsAdded: [],
+      users: { added: 0, present: 0, refused: [], withoutPassword: [], unfinished: [] },
+      messages: { imported: 0, alreadyImported: 0, unseen: 0, skipped: [] },
+    }
+  }
+
+  async take(old: OldUser, onShare: (share: number) => void): Promise<void> {
+    const { source, address = '' } = old
+    try {
+      if ('refusal' in old) throw refused(old.refusal)
+      const arrival = await this.#receive(old)
+      const userId = await this.#settle(arrival)
+      const isWhole = await this.#moveMaildrop(arrival, userId, onShare)
+      if (isWhole) await this.#admit(arrival, userId)
+    } catch (error) {
+      if (!isRefusal(error)) throw error
+      this.report.users.refused.push({ source, address, reason: error.message })
+    }
+  }
+
+  /** @throws {Failure} OPERATION_REFUSED */
+  async #receive(old: OpenUser): Promise<Arrival> {
+    const address = parseAddress(old.address)
+    const key = formatAddress(address).toLowerCase()
+    const first = this.#seen.get(key)
+    if (first !== undefined) throw refused(`the same address is at ${first}`)
+    this.#seen.set(key, old.source)
+    const quotaOctets = parseQuota(old.quota ?? '')
+    const domainId = await this.#domainIdOf(address.domainName)
+    const present =
+      domainId === undefined ? undefined : await selectUser(this.#db, domainId, address.localPart)
+    const credential = present?.hashHead === undefined ? this.#credentialOf(old) : undefined
+    return { old, address, domainId, present, credential, quotaOctets }
+  }
+
+  #credentialOf({ hash = '', password = '', address }: OpenUser): StoredCredential | undefined {
+    try {
+      return parseCredential(hash, password)
+    } catch (error) {
+      if (!isRefusal(error)) throw error
+      this.report.users.withoutPassword.push({ address, reason: error.message })
+      return undefined
+    }
+  }
+
+  async #domainIdOf(name: string): Promise<number | undefined> {
+    const known = this.#domainIds.get(name)
+    if (known !== undefined || this.#domainIds.has(name)) return known
+    let domainId = (await selectDomain(this.#db, name))?.domainId
+    if (domainId === undefined) {
+      if (!this.#options.addsDomains)
+        throw refused(
+          `there is no domain ${name}: add it with "popgres domain add ${name}", ` +
+            'or all of them with --add-domains',
+        )
+      if (!this.#options.isDryRun) await addDomain(this.#db, name)
+      this.report.domainsAdded.push(name)
+      domainId = (await selectDomain(this.#db, name))?.domainId
+    }
+    this.#domainIds.set(name, domainId)
+    return domainId
+  }
+
+  /** @returns userId; undefined if nobody is there, in a dry run */
+  async #settle(arrival: Arrival): Promise<number | undefined> {
+    const { users } = this.report
+    const { address, domainId, present, quotaOctets, old } = arrival
+    const { localPart } = address
+    if (present !== undefined) {
+      users.present += 1
+      return present.userId
+    }
+    if (this.#options.isDryRun || domainId === undefined) {
+      users.added += 1
+      return undefined
+    }
+    const user = { localPart, passwordHash: undefined, quotaOctets }
+    await refusing(() => insertUsers(this.#db, domainId, [user]))
+    const added = await selectUser(this.#db, domainId, localPart)
+    if (added === undefined) throw refused('was removed meanwhile')
+    users.added += 1
+    if (old.isSuspended) await updateUserSuspended(this.#db, domainId, added.userId, true)
+    return added.userId
+  }
+
+  /** @returns whether all of it was seen */
+  async #moveMaildrop(
+    { old, address, domainId, present, quotaOctets }: Arrival,
+    userId: number | undefined,
+    onShare: (share: number) => void,
+  ): Promise<boolean> {
+    if (old.maildrop === undefined) return true
+    const { messages, users } = this.report
+    const quota = present === undefined ? quotaOctets : present.quotaOctets
+    const room = quota === undefined ? undefined : quota - (present?.octets ?? 0)
+    const who = userId === undefined || domainId === undefined ? {} : { domainId, userId }
+    const report: ImportReport = { imported: 0, alreadyImported: 0, skipped: [] }
+    try {
+      const total = await old.maildrop.measure()
+      await importItems(
+        this.#db,
+        { ...who, room },
+        {
+          ...this.#options,
+          items: this.#counting(old.maildrop.messages()),
+          onProgress: ({ octets }) => onShare(total > 0 ? Math.min(octets / total, 1) : 0),
+        },
+        report,
+      )
+      return true
+    } catch (error) {
+      if (!isRefusal(error)) throw error
+      users.unfinished.push({ address: formatAddress(address), reason: error.message })
+      return false
+    } finally {
+      messages.imported += report.imported
+      messages.alreadyImported += report.alreadyImported
+      for (const skip of report.skipped)
+        messages.skipped.push({ address: formatAddress(address), ...skip })
+    }
+  }
+
+  async *#counting(items: AsyncIterable<ImportItem>): AsyncGenerator<ImportItem> {
+    for await (const item of items) {
+      if (!('refusal' in item) && item.uniqueId === undefined) this.report.messages.unseen += 1
+      yield item
+    }
+  }
+
+  /** The password, now that the maildrop is whole. */
+  async #admit({ domainId, credential }: Arrival, userId: number | undefined): Promise<void> {
+    if (credential === undefined || domainId === undefined || userId === undefined) return
+    if (this.#options.isDryRun) return
+    const { hash, password } = credential
+    const passwordHash = hash ?? (password && (await hashPassword(password)))
+    const change = { passwordHash, scramKeys: undefined, apopSecret: undefined }
+    await refusing(() => updateUserCredentials(this.#db, domainId, userId, change))
+  }
+}
+
+/** @throws {Failure} OPERATION_REFUSED */
+function parseQuota(text: string): number | undefined {
+  if (text === '') return undefined
+  const octets = parseOctets(text)
+  if (octets === undefined) throw refused(`${JSON.stringify(text)} is no quota`)
+  return octets
+}

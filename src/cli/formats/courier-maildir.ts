@@ -1,0 +1,81 @@
+/**
+ * A Maildir as Courier's pop3d shows it: in the order of the numbers that file names begin with,
+ * then of the names. Its courierpop3dsizelist begins with "/<version> <next> <uidvalidity>", a line
+ * is "<file> <size> <n>:<uidvalidity>" (version 3 has another number behind, version 1 only <n>);
+ * the unique-id is UID<n>-<uidvalidity>, or UID<n>. A list without such a first line has "<file>
+ * <size>", and the unique-id is the file's name, what is odd in it as +hex. The day of receipt is
+ * the file's time of change. A file that is not in the list has been seen by no client.
+ */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { refused } from '../../admin/refusal.ts'
+import type { ImportItem } from '../../admin/transfer/import-messages.ts'
+import { baseNameOf } from './dovecot-uidlist.ts'
+import { listMaildir, type MaildirFile, openFiles } from './maildir.ts'
+
+export const SIZELIST_NAME = 'courierpop3dsizelist'
+
+/** @throws {Failure} OPERATION_REFUSED if the list is of no known version */
+export async function* readCourierMaildir(directory: string): AsyncGenerator<ImportItem> {
+  const uniqueIds = await readSizelist(join(directory, SIZELIST_NAME))
+  const files = (await listMaildir(directory)).sort(compare)
+  const placed = files.map((file) => ({ ...file, uniqueId: uniqueIds.get(baseOf(file)) }))
+  yield* openFiles(placed, 'change')
+}
+
+/** Unique-id by the file's name without flags. */
+async function readSizelist(path: string): Promise<Map<string, string>> {
+  const text = await readFile(path, 'latin1').catch((error) => {
+    if (error.code === 'ENOENT') return '' // nobody has logged in yet
+    throw error
+  })
+  const lines = text.split('\n')
+  const version = text.startsWith('/') ? Number(/^\/(\d+) \d+/.exec(lines.shift() ?? '')?.[1]) : 0
+  if (!(version >= 0 && version <= 3)) throw refused(`${path} is of no known version`)
+  const uniqueIds = new Map<string, string>()
+  for (const line of lines) {
+    const match = LINES[version]?.exec(line)
+    if (match?.[1] === undefined) continue
+    const [, name, number, validity] = match
+    // Number 0 was made by version 0, and stays what it was.
+    const isName = Number(number ?? 0) === 0
+    uniqueIds.set(baseNameOf(name), isName ? escapeOdd(name) : formatId(number, validity))
+  }
+  return uniqueIds
+}
+
+const LINES = [
+  /^(.+) \d+$/,
+  /^(.+) \d+ (\d+)$/,
+  /^(.+) \d+ (\d+):(\d+)$/,
+  /^(.+) \d+ (\d+):(\d+):\d+$/,
+] as const
+
+function formatId(number = '', validity = '0'): string {
+  return Number(validity) === 0 ? `UID${number}` : `UID${number}-${validity}`
+}
+
+function escapeOdd(name: string): string {
+  return baseNameOf(name).replace(
+    /[^\x21-\x7e]|['"+]/g,
+    (character) => `+${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
+  )
+}
+
+function baseOf({ name }: MaildirFile): string {
+  return baseNameOf(toLatin1(name))
+}
+
+function toLatin1(name: string): string {
+  return Buffer.from(name, 'utf8').toString('latin1')
+}
+
+function compare(one: MaildirFile, other: MaildirFile): number {
+  const byNumber = numberOf(one) - numberOf(other)
+  if (byNumber !== 0) return byNumber
+  return baseOf(one) < baseOf(other) ? -1 : 1
+}
+
+function numberOf({ name }: MaildirFile): number {
+  return Number(/^\d+/.exec(name)?.[0] ?? 0)
+}

@@ -1,0 +1,196 @@
+/**
+ * One maildrop of another POP3 server, copied into one of ours: in its order, with its unique-ids,
+ * each message a commit of its own with its row in the ledger `imported`. So a copy that was cut
+ * goes on where it ended, and what the user has deleted since does not come again. A message whose
+ * unique-id is here already is not fetched; one without is known by its octets.
+ *
+ * What cannot be fetched or kept is told and left out; a maildrop that is full ends the copy, as
+ * what comes later must not be before what is missing.
+ */
+import { createHash } from 'node:crypto'
+import { isFailure } from '../../base/failure.ts'
+import type { OldMessage, Pop3Client } from '../../remote/pop3-client.ts'
+import { newBodyId } from '../../storage/bodies.ts'
+import { type DeliveryStatus, deliver } from '../../storage/deliveries.ts'
+import type { Database } from '../../storage/postgres/database.ts'
+import { selectKnownUniqueIds } from '../../storage/tenants/old-servers.ts'
+import { Ingest, type IngestedMessage } from '../delivery/ingest.ts'
+import { LineEnds } from '../delivery/line-ends.ts'
+import { HEAD_OCTETS, receivedDate } from '../delivery/received-date.ts'
+
+export interface CopyRequest {
+  domainId: number
+  userId: number
+  messageMaxOctets: number
+  /** Only lists; nothing is fetched or written. */
+  isDryRun?: boolean
+  onProgress?: (done: { octets: number; messages: number }, total: CopyTotal) => void
+}
+
+interface CopyTotal {
+  octets: number
+  messages: number
+}
+
+export interface CopyReport {
+  imported: number
+  alreadyImported: number
+  skipped: { source: string; reason: string }[]
+  /** The rest is still on the old server. */
+  isFull: boolean
+}
+
+/** A unique-id that the table takes, see storage/deliveries.ts. */
+const UNIQUE_ID = /^[!-.0-~]{1,70}$/
+/** Copies from here on are made of unique-ids, those below are counted. */
+const NAMED_FROM = 2 ** 30
+
+/**
+ * @param client logged in
+ * @throws {Failure} OLD_SERVER_AWAY or a storage failure, in the middle: to be begun again
+ */
+export async function copyMaildrop(
+  db: Database,
+  client: Pop3Client,
+  request: CopyRequest,
+): Promise<CopyReport> {
+  return await new MaildropCopy(db, client, request).run()
+}
+
+class MaildropCopy {
+  readonly #db: Database
+  readonly #client: Pop3Client
+  readonly #request: CopyRequest
+  readonly #report: CopyReport = { imported: 0, alreadyImported: 0, skipped: [], isFull: false }
+  /** How often octets came up without a unique-id: two equal messages are two messages. */
+  readonly #counts = new Map<string, number>()
+  readonly #done = { octets: 0, messages: 0 }
+
+  constructor(db: Database, client: Pop3Client, request: CopyRequest) {
+    this.#db = db
+    this.#client = client
+    this.#request = request
+  }
+
+  async run(): Promise<CopyReport> {
+    const { domainId, userId, isDryRun, onProgress } = this.#request
+    const listed = withoutRepeats(await this.#client.list())
+    const known = await selectKnownUniqueIds(this.#db, domainId, userId)
+    const isKnown = ({ uniqueId }: OldMessage) => uniqueId !== undefined && known.has(uniqueId)
+    const wanted = listed.filter((message) => !isKnown(message))
+    const total = { messages: wanted.length, octets: sum(wanted) }
+    this.#report.alreadyImported = listed.length - wanted.length
+    if (isDryRun) this.#report.imported = wanted.length
+    if (isDryRun) return this.#report
+    for await (const message of this.#client.retrieve(wanted)) {
+      if ('refusal' in message) this.#skip(message, message.refusal)
+      else if (!(await this.#take(message, message.content))) break
+      this.#done.octets += message.octets
+      this.#done.messages += 1
+      onProgress?.({ ...this.#done }, total)
+    }
+    return this.#report
+  }
+
+  /** @returns false: nothing more has room */
+  async #take(message: OldMessage, content: AsyncIterable<Buffer>): Promise<boolean> {
+    try {
+      const status = await this.#deliver(message, content)
+      if (status === 'empty') this.#skip(message, 'empty')
+      else if (status === 'delivered') this.#report.imported += 1
+      else if (status === 'already-imported') this.#report.alreadyImported += 1
+      else if (status === 'over-quota') this.#end(message)
+      else this.#skip(message, 'the user is gone')
+    } catch (error) {
+      if (!isFailure(error, 'MESSAGE_TOO_LARGE')) throw error
+      this.#skip(message, `larger than ${this.#request.messageMaxOctets} octets`)
+    }
+    return !this.#report.isFull
+  }
+
+  async #deliver(
+    { uniqueId }: OldMessage,
+    content: AsyncIterable<Buffer>,
+  ): Promise<DeliveryStatus | 'empty'> {
+    const { domainId, userId } = this.#request
+    const { message, digest, head } = await this.#ingest(content)
+    if (message.octets === 0) return 'empty'
+    const results = await deliver(this.#db, {
+      domainId,
+      bodyId: message.bodyIds.get(domainId) ?? newBodyId(),
+      bodyOctets: message.octets,
+      content: message.content,
+      recipients: [{ userId, prefix: Buffer.alloc(0) }],
+      imported: {
+        digest,
+        copy: uniqueId === undefined ? this.#count(digest) : copyOf(uniqueId),
+        receivedAt: receivedDate(head, new Date()),
+        uniqueId: uniqueId !== undefined && UNIQUE_ID.test(uniqueId) ? uniqueId : undefined,
+      },
+    })
+    return results.get(userId)?.status ?? 'unknown-user'
+  }
+
+  /** As it comes: what is longer than a stretch is written meanwhile. */
+  async #ingest(
+    content: AsyncIterable<Buffer>,
+  ): Promise<{ message: IngestedMessage; digest: Buffer; head: Buffer }> {
+    const { domainId, messageMaxOctets: maxOctets } = this.#request
+    const ingest = new Ingest(this.#db, { domainIds: [domainId], maxOctets })
+    const hash = createHash('sha256')
+    const lineEnds = new LineEnds()
+    const head: Buffer[] = []
+    let octets = 0
+    const add = async (chunk: Buffer): Promise<void> => {
+      if (octets < HEAD_OCTETS) head.push(chunk)
+      octets += chunk.length
+      hash.update(chunk)
+      await ingest.write(chunk)
+    }
+    try {
+      for await (const chunk of content) await add(lineEnds.push(chunk))
+      await add(lineEnds.end())
+      const message = await ingest.finish()
+      return { message, digest: hash.digest(), head: Buffer.concat(head) }
+    } catch (error) {
+      ingest.abort()
+      throw error
+    }
+  }
+
+  /** Which copy of these octets it is in this maildrop. */
+  #count(digest: Buffer): number {
+    const key = digest.toString('base64')
+    const count = (this.#counts.get(key) ?? 0) + 1
+    this.#counts.set(key, count)
+    return count
+  }
+
+  #end(message: OldMessage): void {
+    this.#report.isFull = true
+    this.#skip(message, 'the mailbox is full: this message and those after it were left there')
+  }
+
+  #skip({ number }: OldMessage, reason: string): void {
+    this.#report.skipped.push({ source: `message ${number}`, reason })
+  }
+}
+
+/** RFC 1939 §7 forbids them; of two messages with one unique-id only the first has it here. */
+function withoutRepeats(messages: readonly OldMessage[]): OldMessage[] {
+  const seen = new Set<string>()
+  return messages.map((message) => {
+    const isRepeat = message.uniqueId !== undefined && seen.has(message.uniqueId)
+    if (message.uniqueId !== undefined) seen.add(message.uniqueId)
+    return isRepeat ? { ...message, uniqueId: undefined } : message
+  })
+}
+
+/** Of a message that is told apart by its unique-id: what the ledger calls its copy. */
+function copyOf(uniqueId: string): number {
+  const digest = createHash('sha256').update(uniqueId).digest()
+  return NAMED_FROM + (digest.readUInt32BE(0) % NAMED_FROM)
+}
+
+const sum = (messages: readonly OldMessage[]): number =>
+  messages.reduce((octets, message) => octets + message.octets, 0)
