@@ -55,6 +55,11 @@ const BEAT_INTERVAL_MS = 5_000
  * said.
  */
 const TRUST_MS = 25_000
+/**
+ * After a beat that failed: in a crash all leases were lost, and others are given them as soon as the
+ * database is back.
+ */
+const RETRY_MS = 1_000
 /** Two beats and a moment: a database that answers nothing is away before a beat gives it up. */
 const IN_TOUCH_MS = 12_000
 /** So long a lease may arrive that was asked for under an id that this process had before. */
@@ -77,6 +82,7 @@ export class LeaseKeeper {
   #renewalSentAt = Number.NEGATIVE_INFINITY
   #timer: NodeJS.Timeout | undefined
   #trustTimer: NodeJS.Timeout | undefined
+  #retryTimer: NodeJS.Timeout | undefined
   #beating: Promise<void> | undefined
 
   constructor(options: LeaseKeeperOptions) {
@@ -140,6 +146,7 @@ export class LeaseKeeper {
     clearInterval(this.#timer)
     await this.#beating
     clearTimeout(this.#trustTimer)
+    clearTimeout(this.#retryTimer)
     if (!this.#isRegistered) return
     this.#isRegistered = false
     this.#renewalSentAt = Number.NEGATIVE_INFINITY
@@ -169,6 +176,8 @@ export class LeaseKeeper {
     } catch (error) {
       if (!this.#isAway) log.error({ error }, 'the database does not answer: retrying')
       this.#isAway = true
+      clearTimeout(this.#retryTimer)
+      this.#retryTimer = setTimeout(() => void this.beat(), RETRY_MS).unref()
     }
     if (!this.isTrusted()) this.#endAll()
   }

@@ -134,6 +134,22 @@ test('while a beat waits for a silent database, sessions end before others may t
   }
 })
 
+test('a beat that failed is made again before the next one is due', async () => {
+  const { keeper, db } = context
+  await keeper.beat()
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    await sql`alter table nodes rename to nodes_that_are_away`.execute(db.kysely)
+    await keeper.beat()
+    expect(keeper.isInTouch()).toBe(false)
+    await sql`alter table nodes_that_are_away rename to nodes`.execute(db.kysely)
+    // Nobody has started the beats: there is no next one. Each look lets 100 ms of timers pass.
+    await vi.waitFor(() => expect(keeper.isInTouch()).toBe(true), { timeout: 4_000, interval: 100 })
+  } finally {
+    vi.useRealTimers()
+  }
+})
+
 test('a lease that arrives under an id that has died is freed at the next beat', async () => {
   const { keeper, db } = context
   await keeper.beat()

@@ -82,7 +82,7 @@ class Tale {
       type: 'window',
       kind,
       phase,
-      id: 1,
+      id: kind === 'silenced' ? 2 : 1,
       ...(node === undefined ? {} : { node }),
     })
   }
@@ -266,6 +266,17 @@ test('after a loss of all leases: an overlap of a heartbeat is excused, a longer
   }
   expect(rulesOf(lost(4), ending([]))).toEqual([])
   expect(rulesOf(lost(15), ending([]))).toEqual(['two sessions at one time'])
+})
+
+test('after a loss of all leases: a silence of the older one does not count', () => {
+  const lost = (silent: string): Tale => {
+    const tale = new Tale().login(1).window('leases-lost', 'open').window('leases-lost', 'over')
+    tale.login(2, '+OK', ADA, 'node 2').window('silenced', 'open', silent)
+    for (let i = 0; i < 15; i++) tale.stat(2, 0, 0)
+    return tale.window('silenced', 'over', silent).close(1).quit(2, '+OK')
+  }
+  expect(rulesOf(lost('node 1'), ending([]))).toEqual([])
+  expect(rulesOf(lost('node 2'), ending([]))).toEqual(['two sessions at one time'])
 })
 
 test('a session that was overtaken deletes: acknowledged, or without an answer', () => {

@@ -9,7 +9,8 @@
  *   TRANSACTION. Nothing excuses that but lost leases.
  * - A QUIT with marks of the older one was acknowledged. Nothing excuses that.
  *
- * After `leases-lost` the first two are excused for one heartbeat, and what it takes to notice.
+ * After `leases-lost` the first two are excused for one heartbeat, and what it takes to notice; a time
+ * in which the older one's node is silent does not count.
  */
 import type { Records, SessionRecord, Span } from './records.ts'
 import type { Violation } from './violation.ts'
@@ -87,8 +88,16 @@ function isAfterLoss(
       span.kind === 'leases-lost' &&
       older.openAt < span.to + NOTICE_MS &&
       newer.openAt > span.from &&
-      overlapMs <= HEARTBEAT_MS + NOTICE_MS + Math.max(0, span.to - newer.openAt),
+      overlapMs - silencedMs(older, newer.openAt, newer.openAt + overlapMs, spans) <=
+        HEARTBEAT_MS + NOTICE_MS + Math.max(0, span.to - newer.openAt),
   )
+}
+
+/** For how long from then to then the node of a session told nobody anything. */
+function silencedMs({ node }: SessionRecord, from: number, to: number, spans: readonly Span[]) {
+  return spans
+    .filter((span) => span.kind === 'silenced' && span.node === node)
+    .reduce((sum, span) => sum + Math.max(0, Math.min(to, span.to) - Math.max(from, span.from)), 0)
 }
 
 const ms = (value: number): string =>
