@@ -55,10 +55,7 @@ const BEAT_INTERVAL_MS = 5_000
  * said.
  */
 const TRUST_MS = 25_000
-/**
- * After a beat that failed: in a crash all leases were lost, and others are given them as soon as the
- * database is back.
- */
+/** After a beat that failed: a crash loses all leases, and others take them once it is over. */
 const RETRY_MS = 1_000
 /** Two beats and a moment: a database that answers nothing is away before a beat gives it up. */
 const IN_TOUCH_MS = 12_000
