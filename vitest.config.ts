@@ -1,11 +1,16 @@
 /**
- * Four projects: `main` is `npm test` and needs nothing but Node, `interop` needs foreign mail
- * clients (.ci/run installs them), `tidy` checks the house rules, `bench` measures by an npm script
- * of its own (the rest of bench/ is no test).
+ * `main` is `npm test` and needs nothing but Node; `interop` needs foreign mail clients (.ci/run
+ * installs them); `long` is what both leave out so that .ci/run ends within 15 minutes; `torture`
+ * and `compose` are runs of their own, `tidy` checks the house rules, `bench` measures by an npm
+ * script of its own (the rest of bench/ is no test).
  */
 import { defineConfig } from 'vitest/config'
 
 const postgres = ['test/support/postgres-setup.ts']
+
+/** Each waits for leases to end, starts other servers, or builds accounts. */
+const LONG_MAIN = ['test/cluster/faults/**/*.test.ts', 'test/cluster/accounts.test.ts']
+const LONG_INTEROP = ['test/interop/mta/**/*.test.ts', 'test/interop/moving-in/**/*.test.ts']
 
 export default defineConfig({
   test: {
@@ -21,6 +26,7 @@ export default defineConfig({
           include: [
             'test/{unit,dialogs,conformance,fuzz,integration,cluster,plans,guard,tidy,torture}/**/*.test.ts',
           ],
+          exclude: LONG_MAIN,
           globalSetup: postgres,
         },
       },
@@ -29,6 +35,16 @@ export default defineConfig({
         test: {
           name: 'interop',
           include: ['test/interop/**/*.test.ts'],
+          exclude: LONG_INTEROP,
+          globalSetup: postgres,
+          testTimeout: 120_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'long',
+          include: [...LONG_MAIN, ...LONG_INTEROP],
           globalSetup: postgres,
           testTimeout: 120_000,
         },
