@@ -10,7 +10,7 @@ const postgres = ['test/support/postgres-setup.ts']
 
 /** Each waits for leases to end, starts other servers, or builds accounts. */
 const LONG_MAIN = ['test/cluster/faults/**/*.test.ts', 'test/cluster/accounts.test.ts']
-const LONG_INTEROP = ['test/interop/mta/**/*.test.ts', 'test/interop/moving-in/**/*.test.ts']
+const LONG_INTEROP = ['test/interop/{mta,moving-in}/**/*.test.ts', 'test/interop/moving.test.ts']
 
 export default defineConfig({
   test: {

@@ -16,7 +16,7 @@ export interface ClientResult {
   stderr: string
 }
 
-const RUN_DEADLINE_MS = 60_000
+const RUN_DEADLINE_MS = 100_000
 
 /** @param client a command, or a module of Perl's */
 function isInstalled(client: string): boolean {
