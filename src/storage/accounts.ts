@@ -224,7 +224,7 @@ export async function lookUpLogin(db: Database, question: LoginQuestion): Promis
   assert(!hasNul(domainName) && !hasNul(localPart), 'what is looked up can be an address')
   const values = [domainName, localPart, client ?? null, network, throttleKeys]
   const { lookup } = await askByName(db, domainName, async (domainId) => {
-    const [row] = await db.hot(LOGIN_ACCOUNT, [domainId ?? null, ...values])
+    const [row] = await db.hotOrBulk(LOGIN_ACCOUNT, [domainId ?? null, ...values])
     assert(row !== undefined, 'a row comes back for an unknown user too')
     return { domainId: row[1] ? decodeInt4(row[1]) : undefined, lookup: toLookup(row) }
   })
@@ -245,7 +245,7 @@ export async function readMaildrop(
   userId: number,
   { network, throttleKeys }: LoginQuestion,
 ): Promise<OpenedMaildrop | undefined> {
-  const [row] = await db.hot(OPEN, [domainId, userId, network, throttleKeys])
+  const [row] = await db.hotOrBulk(OPEN, [domainId, userId, network, throttleKeys])
   return (
     row && {
       counters: toCounters(row.slice(2)),
@@ -349,7 +349,7 @@ export async function updateScramKeys(
 
 /** Of what the salt of every address is made: the same on all nodes, for good. */
 export async function selectScramSaltKey(db: Database): Promise<Buffer> {
-  const [row = []] = await db.hot(SCRAM_SALT_KEY, [])
+  const [row = []] = await db.hotOrBulk(SCRAM_SALT_KEY, [])
   return Buffer.from(present(row, 0))
 }
 
@@ -359,14 +359,14 @@ export async function selectScramSaltKey(db: Database): Promise<Buffer> {
  * often tries nothing else, so some are not enough to offer it to all.
  */
 export async function selectScramUse(db: Database): Promise<'none' | 'some' | 'all'> {
-  const [row = []] = await db.hot(SCRAM_USE, [])
+  const [row = []] = await db.hotOrBulk(SCRAM_USE, [])
   if (!decodeBoolean(present(row, 0))) return 'none'
   return decodeBoolean(present(row, 1)) ? 'all' : 'some'
 }
 
 /** Whether any user of any domain may log in by APOP: only then the greeting offers it. */
 export async function existsApopUser(db: Database): Promise<boolean> {
-  const [row] = await db.hot(APOP_USER, [])
+  const [row] = await db.hotOrBulk(APOP_USER, [])
   return row !== undefined && decodeBoolean(present(row, 0))
 }
 

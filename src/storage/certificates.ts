@@ -43,7 +43,7 @@ export async function selectTlsHost(
   hostName: string,
   wildcard: string,
 ): Promise<TlsHost> {
-  const [row = []] = await db.hot(TLS_HOST, [hostName, wildcard])
+  const [row = []] = await db.hotOrBulk(TLS_HOST, [hostName, wildcard])
   const [certificateHost, , , , domainName] = row
   return {
     certificate: certificateHost

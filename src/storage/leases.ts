@@ -23,6 +23,7 @@ import type { Database, Statement } from './postgres/database.ts'
 import { decodeBoolean, encodeNumbers, present } from './postgres/decode.ts'
 import { amongSql, askEverywhere, ownerSql } from './postgres/holders.ts'
 import type { RawRow } from './postgres/raw-connection.ts'
+import { isTableLocked } from './postgres/sqlstate.ts'
 
 export interface Lease {
   domainId: number
@@ -234,8 +235,8 @@ const HOT_DELETES_MAX = 200
 
 /**
  * Takes the maildrop for a session and looks the account up, in one round trip. `in-use`: another
- * session has it (or a row lock did not go away within 50 ms); `credential-changed`: since it was
- * verified, the credential was changed or the user suspended or removed.
+ * session has it (or its row stayed locked for 50 ms); `credential-changed`: since it was verified,
+ * the credential was changed or the user suspended or removed.
  * @param question the address; who it is of by now is in `lookup`, whatever the outcome. An account
  *   that may still be opened brings the app password that it is opened with, and no others
  * @throws {Failure} after which the row may or may not be there: reconciling removes it
@@ -248,12 +249,13 @@ export async function acquireLease(
   const { domainId, userId } = request
   // Called for in one tick: sent together, carried out in this order. Two statements, so that the
   // second sees what the first has waited for: the counters after a QUIT, not before it.
-  const [{ kind, account }, seen] = await Promise.all([
+  const [{ kind, account, isLate }, seen] = await Promise.all([
     askForLease(db, request, question),
     readMaildrop(db, domainId, userId, question),
   ])
   const isOurs = kind === 'acquired'
-  const opened = seen ?? (isOurs ? await makeMaildrop(db, request, question) : undefined)
+  const opened =
+    (isLate ? undefined : seen) ?? (isOurs ? await makeMaildrop(db, request, question) : undefined)
   if (account === undefined || opened === undefined) {
     // Removed in this moment.
     if (isOurs) await releaseLease(db, request)
@@ -267,23 +269,37 @@ export async function acquireLease(
   }
 }
 
+interface LeaseAnswer {
+  kind: LeaseOutcome['kind']
+  account: RawRow | undefined
+  /** it was overtaken by what was sent after it */
+  isLate: boolean
+}
+
 async function askForLease(
   db: Database,
   request: LeaseRequest,
   { domainName, localPart, client: address }: LoginQuestion,
-): Promise<{ kind: LeaseOutcome['kind']; account: RawRow | undefined }> {
+): Promise<LeaseAnswer> {
   const { domainId, userId, sessionId, nodeId, deadNodeIds, fingerprint, client } = request
   const dead = `{${deadNodeIds.join(',')}}`
   const by = [request.credentialId ?? null, address ?? null, domainName, localPart]
   const values = [domainId, userId, sessionId, nodeId, dead, fingerprint, client, ...by]
+  let isLate = false
   try {
-    const [row] = await db.hot(ACQUIRE, values)
-    if (row === undefined) return { kind: 'credential-changed', account: undefined }
+    const rows = await db.hot(ACQUIRE, values).catch((error) => {
+      // A migration says nothing of this maildrop: wait, where that harms nobody.
+      if (!isTableLocked(error)) throw error
+      isLate = true
+      return db.bulk(ACQUIRE, values)
+    })
+    const [row] = rows
+    if (row === undefined) return { kind: 'credential-changed', account: undefined, isLate }
     const kind = decodeBoolean(present(row, 0)) ? 'acquired' : 'in-use'
-    return { kind, account: row.slice(1) }
+    return { kind, account: row.slice(1), isLate }
   } catch (error) {
-    if (isFailure(error, 'STORAGE_CONFLICT')) return { kind: 'in-use', account: undefined }
-    throw error
+    if (isTableLocked(error) || !isFailure(error, 'STORAGE_CONFLICT')) throw error
+    return { kind: 'in-use', account: undefined, isLate }
   }
 }
 

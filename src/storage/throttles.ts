@@ -132,7 +132,7 @@ export async function selectThrottles(
   db: Database,
   keys: readonly string[],
 ): Promise<ThrottleCounts> {
-  const [row] = await db.hot(THROTTLES, [keys])
+  const [row] = await db.hotOrBulk(THROTTLES, [keys])
   return decodeThrottles(row?.[0])
 }
 
@@ -153,10 +153,10 @@ export async function countFailure(
  * @returns the one that all nodes use
  */
 export async function shareProofKey(db: Database, candidate: Buffer): Promise<Buffer> {
-  const [known] = await db.hot(PROOF_KEY, [])
+  const [known] = await db.hotOrBulk(PROOF_KEY, [])
   if (known !== undefined) return proofKeyOf(known)
-  await db.hot(MAKE_PROOF_KEY, [candidate])
-  const [row] = await db.hot(PROOF_KEY, [])
+  await db.hotOrBulk(MAKE_PROOF_KEY, [candidate])
+  const [row] = await db.hotOrBulk(PROOF_KEY, [])
   return row === undefined ? candidate : proofKeyOf(row)
 }
 

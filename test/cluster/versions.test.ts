@@ -1,13 +1,14 @@
 /**
  * A rolling upgrade: a node of an earlier commit beside one of today on one database, which is migrated
  * while the old one serves. Migrations are expand-then-contract as long as this passes. Besides those
- * that are new since then there is one that expands every table, as a later one may: prepared
+ * that are new since then there are some that expand every table, as later ones may: prepared
  * statements and functions of the old node live through it.
  */
 import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { sql } from 'kysely'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { LineClient } from '../support/line-client.ts'
 import { NodeProcess } from '../support/node-process.ts'
@@ -30,19 +31,20 @@ const PASSWORD = 'a password for two versions'
 /** Building, three nodes, and a machine that does other things too. */
 const LIMIT_MS = 240_000
 
-const EXPAND = `-- lowest-node-version: 0.1.0
-do $$
-declare
-  expanded text;
-begin
-  for expanded in select relname from pg_class
+/** A migration for each table that the old node knows, as each holds one table's lock and no more. */
+async function expandTables(migrations: string): Promise<void> {
+  const { rows } = await sql<{ name: string }>`
+    select relname as name from pg_class
     where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
       and not relispartition and relname not like 'schema\\_%'
-  loop
-    execute format('alter table %I add column expanded text', expanded);
-  end loop;
-end $$;
-`
+    order by relname`.execute(database.db.kysely)
+  expect(rows.length).toBeGreaterThan(10)
+  for (const [at, { name }] of rows.entries())
+    writeFileSync(
+      join(migrations, `${9000 + at}_expand_${name}.sql`),
+      `-- lowest-node-version: 0.1.0\nalter table ${name} add column expanded text;\n`,
+    )
+}
 
 const commits = listCommits()
 const cases: [string, Commit | undefined][] = [
@@ -155,9 +157,9 @@ for (const [which, commit] of cases)
 async function serveBeside(commit: Commit, which: string): Promise<void> {
   buildCommit(commit, old)
   copyThis(today)
-  writeFileSync(join(today, 'migrations', '0999_expand.sql'), EXPAND)
   const serveRole = ['migrate', '--serve-role', SERVING_ROLE]
   await popgres(old, serveRole)
+  await expandTables(join(today, 'migrations'))
   await popgres(old, ['domain', 'add', 'versions.test'])
   for (const user of [USER, OTHER])
     await popgres(old, ['user', 'add', user, '--password-stdin'], `${PASSWORD}\n`)

@@ -11,12 +11,15 @@ import { Failure } from '../../base/failure.ts'
 class SqlError extends Error {
   readonly sqlState: string
   readonly constraint: string | undefined
+  /** what it was at, as PostgreSQL's CONTEXT; names a table and no values */
+  readonly context: string | undefined
 
-  constructor(message: string, sqlState: string, constraint: string | undefined) {
+  constructor({ message, code = '', constraint, where }: DatabaseError) {
     super(message)
     this.name = 'SqlError'
-    this.sqlState = sqlState
+    this.sqlState = code
     this.constraint = constraint
+    this.context = where
   }
 }
 
@@ -60,7 +63,7 @@ const NOT_SENT = /is not queryable|after calling end on the pool/
 export function toFailure(error: unknown, phase: Phase): Failure {
   if (error instanceof Failure) return error
   if (error instanceof DatabaseError && error.code !== undefined) {
-    const cause = new SqlError(error.message, error.code, error.constraint)
+    const cause = new SqlError(error)
     if (phase === 'connecting') return notConnected(cause)
     // Recovery may yet find that the commit was written.
     return error.severity === 'PANIC' ? inDoubt(cause) : answered(cause)
@@ -75,6 +78,15 @@ export function toFailure(error: unknown, phase: Phase): Failure {
 export function sqlStateOf(error: unknown): string | undefined {
   const cause = error instanceof Failure ? error.cause : undefined
   return cause instanceof SqlError ? cause.sqlState : undefined
+}
+
+/**
+ * Whether a table was locked for longer than the statement waits: somebody changes it (a migration,
+ * vacuum at its end). Of a row that is locked PostgreSQL says where it lies.
+ */
+export function isTableLocked(error: unknown): boolean {
+  const cause = error instanceof Failure ? error.cause : undefined
+  return cause instanceof SqlError && cause.sqlState === '55P03' && cause.context === undefined
 }
 
 /**

@@ -75,7 +75,7 @@ export async function selectCertificateOwners(
   digest: Buffer,
   client: string | undefined,
 ): Promise<CertificateOwner[]> {
-  const rows = await db.hot(CERTIFICATE_OWNERS, [digest, client ?? null])
+  const rows = await db.hotOrBulk(CERTIFICATE_OWNERS, [digest, client ?? null])
   return rows.map((row) => ({
     domainId: decodeInt4(present(row, 0)),
     userId: decodeInt8(present(row, 1)),

@@ -47,7 +47,7 @@ export async function selectOauthProvider(
   db: Database,
   domainName: string,
 ): Promise<OauthProvider | undefined> {
-  const [row] = await db.hot(OAUTH_PROVIDER, [domainName])
+  const [row] = await db.hotOrBulk(OAUTH_PROVIDER, [domainName])
   if (row === undefined) return undefined
   const clientSecret = row[7]
   return {
@@ -66,7 +66,7 @@ export async function selectOauthProvider(
 
 /** Whether any domain has a provider: only then OAUTHBEARER and XOAUTH2 are offered. */
 export async function existsOauthProvider(db: Database): Promise<boolean> {
-  const [row] = await db.hot(OAUTH_USED, [])
+  const [row] = await db.hotOrBulk(OAUTH_USED, [])
   return row !== undefined && decodeBoolean(present(row, 0))
 }
 

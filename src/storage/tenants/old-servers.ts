@@ -64,7 +64,7 @@ export const KEEP_PASSWORD: Statement = {
 }
 
 export async function selectMigratingDomains(db: Database): Promise<MigratingDomain[]> {
-  const rows = await db.hot(MIGRATING_DOMAINS, [])
+  const rows = await db.hotOrBulk(MIGRATING_DOMAINS, [])
   return rows.map((row) => ({
     domainId: decodeInt4(present(row, 0)),
     domainName: decodeText(present(row, 1)),

@@ -55,7 +55,7 @@ export const COMMON_POLICY: Statement = {
 
 /** For CAPA before login (RFC 2449 §6.5, §6.7); read at each heartbeat. */
 export async function selectPolicy(db: Database): Promise<CommonPolicy> {
-  const [row = []] = await db.hot(COMMON_POLICY, [])
+  const [row = []] = await db.hotOrBulk(COMMON_POLICY, [])
   return {
     loginDelaySeconds: decodeInt4(present(row, 0)),
     expireDays: row[1] ? decodeInt4(row[1]) : undefined,

@@ -70,7 +70,7 @@ export async function selectRecipients(
   localPart: string,
 ): Promise<Recipient[]> {
   if (hasNul(domainName) || hasNul(localPart)) return []
-  return (await db.hot(RECIPIENT, [domainName, localPart])).map(toRecipient)
+  return (await db.hotOrBulk(RECIPIENT, [domainName, localPart])).map(toRecipient)
 }
 
 function toRecipient(row: RawRow): Recipient {

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import {
   existsApopUser,
+  type LoginAccount,
   selectLoginAccount,
   updatePasswordHash,
 } from '../../../src/storage/accounts.ts'
@@ -18,9 +19,11 @@ import {
   addNode,
   countersOf,
   deliverTo,
+  Holder,
   questionOf,
   type User,
   uidsOf,
+  waitingFor,
 } from './fixtures.ts'
 
 const HASH_A = `$2b$10$${'a'.repeat(53)}`
@@ -45,6 +48,16 @@ const setUser = (user: User, set: { password_hash?: string; suspended?: boolean 
     .where('domain_id', '=', user.domainId)
     .where('user_id', '=', user.userId)
     .execute()
+
+const requestOf = (user: User, account: LoginAccount | undefined) => ({
+  ...user,
+  sessionId: randomUUID(),
+  nodeId,
+  deadNodeIds: [],
+  fingerprint: account?.fingerprint ?? '',
+  credentialId: undefined,
+  client: '192.0.2.1',
+})
 
 describe('an account', () => {
   test('is found in any case, and changes its fingerprint with each credential', async () => {
@@ -139,15 +152,7 @@ describe('the lease', () => {
   test('is refused when the credential changed or the user was suspended meanwhile', async () => {
     const user = await addUser(db, 'ada@changed.test')
     const account = await selectLoginAccount(db, 'changed.test', 'ada')
-    const request = {
-      ...user,
-      sessionId: randomUUID(),
-      nodeId,
-      deadNodeIds: [],
-      fingerprint: account?.fingerprint ?? '',
-      credentialId: undefined,
-      client: '192.0.2.1',
-    }
+    const request = requestOf(user, account)
     const ask = async () =>
       (await acquireLease(db, request, questionOf('ada@changed.test'))).outcome
     await setUser(user, { password_hash: HASH_A })
@@ -156,6 +161,40 @@ describe('the lease', () => {
     expect((await acquire(db, 'ada@changed.test', nodeId)).outcome.kind).toBe('credential-changed')
     await db.kysely.deleteFrom('users').where('domain_id', '=', user.domainId).execute()
     expect(await ask()).toEqual({ kind: 'credential-changed' })
+  })
+
+  test('whose row is locked is in use', async () => {
+    const user = await addUser(db, 'ada@locked.test')
+    await acquire(db, 'ada@locked.test', nodeId)
+    const holder = await Holder.open(database.url)
+    await holder.begin()
+    await holder.query('select from sessions where domain_id = $1 for update', [user.domainId])
+    expect((await acquire(db, 'ada@locked.test', nodeId)).outcome).toEqual({ kind: 'in-use' })
+    await holder.commit()
+    await holder.close()
+  })
+
+  test('is waited for while a table is changed, and sees what was committed meanwhile', async () => {
+    const user = await addUser(db, 'ada@changing.test')
+    const account = await selectLoginAccount(db, 'changing.test', 'ada')
+    const { lease } = await acquire(db, 'ada@changing.test', nodeId)
+    const uid = await deliverTo(db, user, 'hello')
+    const [holder, observer] = [await Holder.open(database.url), await Holder.open(database.url)]
+    await holder.begin()
+    await holder.query('lock table users')
+    const request = requestOf(user, account)
+    const asked = acquireLease(db, request, questionOf('ada@changing.test'))
+    // The pipeline gives up, and what was sent after it is answered; then the pool waits.
+    await waitingFor(observer, holder.pid, await waitingFor(observer, holder.pid))
+    await holder.query(
+      `with quit as (delete from sessions where session_id = $1),
+         gone as (delete from messages where domain_id = $2 and uid = $3)
+       update maildrops set message_count = 0, octets = 0 where domain_id = $2`,
+      [lease.sessionId, user.domainId, uid],
+    )
+    await holder.commit()
+    expect((await asked).outcome).toMatchObject({ kind: 'acquired', counters: { messageCount: 0 } })
+    await Promise.all([holder.close(), observer.close()])
   })
 
   test('of a dead node is taken over; the old session deletes nothing', async () => {
