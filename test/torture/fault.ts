@@ -1,6 +1,6 @@
 /**
- * What a fault is, and what it may do to the cluster that is tortured. A fault is one file in faults/
- * that exports a `Fault`, and a line in faults/all.ts.
+ * What a fault is, and what it may do to the cluster that is tortured. A fault is a
+ * `Fault` that a file in faults/ exports, and a line in faults/all.ts.
  *
  * Rules for a fault:
  * - It breaks something, waits, and heals it. When `inject` ends, also by throwing, everything that it
@@ -17,7 +17,7 @@ import type { DatabaseProxy } from './database-proxy.ts'
 import type { Random } from './random.ts'
 
 export interface Fault {
-  /** As it is in the report, e.g. `kill-worker`. The file has the same name. */
+  /** As it is in the report, e.g. `kill-worker`. */
   readonly name: string
   /** How long `inject` takes, about, in seconds: one that does not fit into the rest is not begun. */
   readonly seconds: number

@@ -16,7 +16,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import { describe, it } from 'vitest'
+import { describeWhere } from '../clients.ts'
 
 const PROJECT = resolve(import.meta.dirname, '../../..')
 const ROOTS = join(PROJECT, 'build', 'mta')
@@ -25,20 +25,7 @@ const STOP_DEADLINE_MS = 20_000
 
 /** `describe` for the tests of an MTA; skipped by name where it cannot be had. */
 export function describeMta(name: string, packages: readonly string[], body: () => void): void {
-  const problem = prepare(name, packages)
-  if (problem === undefined) {
-    describe(name, body)
-    return
-  }
-  const reason = `${name}: ${problem}`
-  if (process.env.INTEROP_REQUIRE_ALL !== undefined) {
-    it(reason, () => {
-      throw new Error(reason)
-    })
-    return
-  }
-  console.warn(`SKIPPED ${reason}`)
-  describe.skip(reason, body)
+  describeWhere(name, prepare(name, packages), body)
 }
 
 /** @returns why there is no root of it */

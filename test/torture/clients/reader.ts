@@ -7,26 +7,13 @@ import { Pop3Client } from '../../support/pop3-client.ts'
 import type { Node } from '../cluster.ts'
 import type { Random } from '../random.ts'
 import { ReaderSession } from './session.ts'
-import { MAILDROPS, PASSWORD, pickNode, type Stage } from './stage.ts'
-
-/** Without a greeting another node is tried. */
-const GREETING_MS = 3_000
-/** A server that says nothing for that long has lost us: one of these, as clients differ. */
-const PATIENCE_MS: readonly number[] = [6_000, 20_000, 90_000]
+import { MAILDROPS, PASSWORD, Patience, type Stage, visitNodes } from './stage.ts'
 
 /** Who was refused does not come again at once. */
 const REFUSED_MS = 400
 
 export async function runReader(stage: Stage, random: Random): Promise<void> {
-  while (!stage.stopping.aborted) {
-    const node = pickNode(stage, random)
-    try {
-      if (node?.addresses !== undefined) await connection(stage, random, node, node.addresses.pop3)
-    } catch {
-      // Refused or cut: what was told until then is in the history.
-    }
-    await delay(random.integer(0, node === undefined ? 300 : 80))
-  }
+  await visitNodes(stage, random, 80, (node, { pop3 }) => connection(stage, random, node, pop3))
 }
 
 async function connection(
@@ -37,11 +24,10 @@ async function connection(
 ): Promise<void> {
   const { history } = stage
   const client = await Pop3Client.connect(address)
-  const impatience = setTimeout(() => client.socket.destroy(), GREETING_MS)
-  const patience = setTimeout(() => client.socket.destroy(), random.pick(PATIENCE_MS))
+  const patience = new Patience(random, client.socket)
   try {
     await client.line()
-    clearTimeout(impatience)
+    patience.greeted()
     const maildrop = random.pick(MAILDROPS)
     await client.ask(`USER ${maildrop}`)
     const session = stage.nextNumber()
@@ -55,8 +41,7 @@ async function connection(
       await delay(random.integer(20, REFUSED_MS))
     }
   } finally {
-    clearTimeout(impatience)
-    clearTimeout(patience)
+    patience.end()
     client.socket.destroy()
   }
 }

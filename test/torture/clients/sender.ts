@@ -7,24 +7,12 @@ import { LineClient } from '../../support/line-client.ts'
 import type { Node } from '../cluster.ts'
 import type { Random } from '../random.ts'
 import { type Content, makeContent } from './content.ts'
-import { MAILDROPS, pickNode, type Stage } from './stage.ts'
+import { MAILDROPS, Patience, type Stage, visitNodes } from './stage.ts'
 
-/** Without a greeting another node is tried. */
-const GREETING_MS = 3_000
-/** A server that says nothing for that long has lost us: one of these, as clients differ. */
-const PATIENCE_MS: readonly number[] = [6_000, 20_000, 90_000]
 const RECIPIENTS_MAX = 5
 
 export async function runSender(stage: Stage, random: Random): Promise<void> {
-  while (!stage.stopping.aborted) {
-    const node = pickNode(stage, random)
-    try {
-      if (node?.addresses !== undefined) await connection(stage, random, node, node.addresses.lmtp)
-    } catch {
-      // Refused or cut: what was told until then is in the history.
-    }
-    await delay(random.integer(0, node === undefined ? 300 : 150))
-  }
+  await visitNodes(stage, random, 150, (node, { lmtp }) => connection(stage, random, node, lmtp))
 }
 
 async function connection(
@@ -34,21 +22,19 @@ async function connection(
   address: string,
 ): Promise<void> {
   const client = await LineClient.connect(address)
-  const impatience = setTimeout(() => client.destroy(), GREETING_MS)
-  const patience = setTimeout(() => client.destroy(), random.pick(PATIENCE_MS))
+  const patience = new Patience(random, client.socket)
   try {
     await client.reply()
-    clearTimeout(impatience)
+    patience.greeted()
     await client.ask('LHLO sender.outside.test')
     for (let left = random.integer(1, 5); left > 0 && !stage.stopping.aborted; left--) {
       await transaction(stage, random, node, client)
       await delay(random.integer(0, 60))
-      patience.refresh()
+      patience.renew()
     }
     if (random.chance(0.8)) await client.ask('QUIT')
   } finally {
-    clearTimeout(impatience)
-    clearTimeout(patience)
+    patience.end()
     client.destroy()
   }
 }
