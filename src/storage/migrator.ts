@@ -18,6 +18,8 @@ import type { Tables } from './schema.ts'
 const MIGRATIONS = new URL('../../migrations/', import.meta.url)
 const HEADER = /^-- lowest-node-version: (\d+\.\d+\.\d+)\r?\n/
 const SERVER_VERSION_MIN = 150_000
+/** The last one that Citus does not take in a database whose tables it has distributed. */
+const LAST_FOR_ONE_SERVER = '0016_moving_in'
 
 interface MigrationFile {
   name: string
@@ -36,6 +38,7 @@ export async function migrate(db: Database, log: Log): Promise<{ applied: string
   const files = await readMigrations()
   const known = await selectApplied(db)
   if (files.every((file) => known.has(file.name))) return { applied: [] }
+  if (!known.has(LAST_FOR_ONE_SERVER)) await refuseDistributed(db)
   const migrator = new Migrator({
     db: db.kysely,
     provider: { getMigrations: async () => toMigrations(files) },
@@ -53,6 +56,18 @@ export async function migrate(db: Database, log: Log): Promise<{ applied: string
     }
   }
   return { applied }
+}
+
+async function refuseDistributed(db: Database): Promise<void> {
+  if (!(await existsTable(db, 'pg_dist_partition'))) return
+  const { rows } = await sql`select from pg_dist_partition
+    where logicalrelid = to_regclass('users')`.execute(db.kysely)
+  if (rows.length > 0)
+    throw new Failure(
+      'STORAGE_REFUSED',
+      'the tables were distributed by a version that is too old for Citus to change them: copy ' +
+        'the rows to a new database, as docs/scaling.md says',
+    )
 }
 
 function migrationFailure(error: unknown, results: readonly MigrationResult[]): Failure {
@@ -142,7 +157,7 @@ function parseMigration(name: string, text: string): MigrationFile {
 function toMigrations(files: readonly MigrationFile[]): Record<string, Migration> {
   const toMigration = ({ name, text, lowestNodeVersion }: MigrationFile): Migration => ({
     up: async (db: Kysely<Tables>) => {
-      await sql.raw(text).execute(db)
+      for (const statement of splitStatements(text)) await sql.raw(statement).execute(db)
       await db
         .insertInto('schema_requirements')
         .values({ migration: name, lowest_node_version: lowestNodeVersion })
@@ -150,6 +165,17 @@ function toMigrations(files: readonly MigrationFile[]): Record<string, Migration
     },
   })
   return Object.fromEntries(files.map((file) => [file.name, toMigration(file)]))
+}
+
+// What has no semicolon of its own: a comment, a text, the body of a function.
+const STATEMENT = /(?:--.*|'[^']*'|\$\$[\s\S]*?\$\$|[^;])+?;/g
+
+/**
+ * One at a time: some of them Citus passes on to its servers as the text in which they came.
+ * @param text each statement ends with a semicolon; no quoting but '…' and $$…$$
+ */
+export function splitStatements(text: string): string[] {
+  return text.match(STATEMENT) ?? []
 }
 
 function isOlder(version: string, other: string): boolean {

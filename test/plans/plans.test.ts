@@ -174,12 +174,20 @@ describe('rules', () => {
   })
 
   // Inside a function, where EXPLAIN does not look: told by the pages that are read.
-  test.each(['a4711', 'u4711', 'nobody'])('recipient: %s is found by indexes', async (name) => {
-    await client.query(`select from other_recipients('d3711.example', '${name}')`)
-    const { rows } = await client.query(`explain (analyze, buffers, format json)
-      select from other_recipients('d3711.example', '${name}')`)
+  test.each([
+    ['u471', 'd1.example', 12],
+    ['nobody', 'd1.example', 20],
+    ['u4711', 'd3711.example', 12],
+    ['a4711', 'd3711.example', 40],
+    ['nobody', 'd3711.example', 20],
+  ])('recipient: %s@%s is found by indexes', async (name, domain, most) => {
+    const look = `select from recipients('${domain}', '${name}')`
+    await client.query(look)
+    const { rows } = await client.query(`explain (analyze, buffers, format json) ${look}`)
     const plan = rows[0]['QUERY PLAN'][0].Plan
-    expect(plan['Shared Hit Blocks'] + plan['Shared Read Blocks']).toBeLessThanOrEqual(30)
+    const pages = plan['Shared Hit Blocks'] + plan['Shared Read Blocks']
+    expect(pages).toBeGreaterThan(0)
+    expect(pages).toBeLessThanOrEqual(most)
   })
 
   test('there is a snapshot to look at', () => {

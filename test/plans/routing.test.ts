@@ -13,11 +13,11 @@ import {
   REFERENCE_TABLES,
 } from '../../src/storage/postgres/citus.ts'
 import { openTestDatabase, type TestDatabase } from '../support/postgres.ts'
+import { insertsOfOtherArm, nodesBelow, type PlanNode, strayNodes } from './routes.ts'
 import { collectStatements } from './statements.ts'
 
 /** Statements about all domains or about nodes: they go to every shard, and why they may. */
 const EVERY_SHARD = new Map([
-  ['recipient', 'an address becomes ids: by name; at RCPT'],
   ['certificate-owners', 'by the certificate: at SASL EXTERNAL'],
   ['apop-user', 'whether anybody can use APOP: a heartbeat'],
   ['scram-use', 'whether everybody can use SCRAM: a heartbeat'],
@@ -36,21 +36,9 @@ const FUNCTIONS = new Map([
   ['domain-holders', 'domain_holder: of no table, where a domain lies'],
   ['messages-expire', 'expire_messages: domain_id is its first argument'],
   ['moving-user-make', 'make_moving_user: domain_id is its first argument'],
-  ['recipient', 'other_recipients: an address becomes ids, by name; at RCPT, for what is no user'],
+  ['recipient', 'recipients: see functions.test.ts'],
   ['session-log-keep', 'keep_session_log: makes and drops partitions, at the coordinator'],
 ])
-
-interface PlanNode {
-  'Node Type': string
-  'Parent Relationship'?: string
-  Operation?: string
-  'Relation Name'?: string
-  'Index Cond'?: string
-  'Recheck Cond'?: string
-  Filter?: string
-  Output?: string[]
-  Plans?: PlanNode[]
-}
 
 const statements = await collectStatements()
 const distributed: readonly string[] = DISTRIBUTED_TABLES
@@ -74,38 +62,10 @@ async function select(text: string): Promise<string[]> {
 
 async function nodesOf(text: string): Promise<PlanNode[]> {
   const { rows } = await client.query(`explain (generic_plan, verbose, format json) ${text}`)
-  const all: PlanNode[] = []
-  const visit = (node: PlanNode): void => {
-    all.push(node)
-    node.Plans?.forEach(visit)
-  }
-  visit(rows[0]['QUERY PLAN'][0].Plan)
-  return all
+  return nodesBelow(rows[0]['QUERY PLAN'][0].Plan)
 }
 
-const NAMES_DOMAIN = /\bdomain_id = \$\d+/
-
-/** What of a statement would not go to one shard; nothing: it would. */
-async function strayParts(text: string): Promise<string[]> {
-  const stray: string[] = []
-  for (const node of await nodesOf(text)) {
-    // A partition is where its table is.
-    const table = node['Relation Name']?.replace(/^(session_log)_(\d{4}_\d\d|default)$/, '$1')
-    if (table === undefined || !distributed.includes(table)) continue
-    const type = node['Node Type']
-    if (/Scan/.test(type)) {
-      const conditions = [node['Index Cond'], node['Recheck Cond'], node.Filter]
-      if (!conditions.some((condition) => NAMES_DOMAIN.test(condition ?? '')))
-        stray.push(`${type} of ${table}`)
-    }
-    // The first column of each is domain_id; a column of that name comes from a look as above.
-    const rows = node.Plans?.find((plan) => plan['Parent Relationship'] === 'Outer')
-    const first = rows?.Output?.[0] ?? ''
-    if (node.Operation === 'Insert' && !/^\(?\$\d+\)?(::integer)?$|\bdomain_id$/.test(first))
-      stray.push(`insert into ${table} of ${first}`)
-  }
-  return stray
-}
+const strayParts = async (text: string): Promise<string[]> => strayNodes(await nodesOf(text))
 
 describe('the schema', () => {
   test('each table is in one list of storage/postgres/citus.ts', async () => {
@@ -169,12 +129,8 @@ describe('the statements', () => {
     expect(wrong.map(({ name }) => name)).toEqual([])
   })
 
-  // Citus sends what an arm has found to every server, whichever is away, unless it sees by a row of
-  // a table where all of the INSERT goes: ownerSql of storage/postgres/holders.ts.
   test('what one arm of a statement inserts of another, it inserts beside a row of users', () => {
-    const wrong = statements.filter(({ text }) =>
-      /^with [\s\S]*\binsert into \w+(?: as \w+)? \([^)]*\)\s+select (?!o\.domain_id)/.test(text),
-    )
+    const wrong = statements.filter(({ text }) => insertsOfOtherArm(text))
     expect(wrong.map(({ name }) => name)).toEqual([])
   })
 

@@ -7,6 +7,9 @@
 import { DatabaseError } from 'pg'
 import { Failure } from '../../base/failure.ts'
 
+// Citus passes a server's message on, but no constraint; the shard's number is part of the name.
+const CONSTRAINT_OF_SHARD = /constraint "(\w+?)(?:_\d{6,})?"/
+
 /** The cause of a Failure that PostgreSQL itself answered. */
 class SqlError extends Error {
   readonly sqlState: string
@@ -18,7 +21,7 @@ class SqlError extends Error {
     super(message)
     this.name = 'SqlError'
     this.sqlState = code
-    this.constraint = constraint
+    this.constraint = constraint ?? CONSTRAINT_OF_SHARD.exec(message)?.[1]
     this.context = where
   }
 }

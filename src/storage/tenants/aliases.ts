@@ -40,17 +40,23 @@ export async function deleteAlias(
 
 /** In the order of their addresses, the catch-all first; without targets that were removed. */
 export async function selectAliases(db: Database, domainId: number): Promise<AliasRow[]> {
-  const { rows } = await sql<AliasRow>`
+  const { rows } = await sql<Omit<AliasRow, 'isHidden'> & { localPart: string }>`
     select a.local_part || '@' || d.name as address, u.local_part || '@' || t.name as target,
-      exists (select from users h where h.domain_id = a.domain_id
-        and lower(h.local_part) = a.local_part) as "isHidden"
+      a.local_part as "localPart"
     from aliases a
       join domains d on d.domain_id = a.domain_id
       join domains t on t.domain_id = a.target_domain_id
       join users u on u.domain_id = a.target_domain_id and u.user_id = a.target_user_id
     where a.domain_id = ${domainId}
     order by a.local_part, a.position`.execute(db.kysely)
-  return rows
+  // Asked apart: those who come before lie with the domain, the targets with whatever domains.
+  const hidden = await sql<{ localPart: string }>`
+    select lower(u.local_part) as "localPart" from users u
+    where u.domain_id = ${domainId} and lower(u.local_part) = any (${[
+      ...new Set(rows.map(({ localPart }) => localPart)),
+    ]}::text[])`.execute(db.kysely)
+  const users = new Set(hidden.rows.map(({ localPart }) => localPart))
+  return rows.map(({ localPart, ...row }) => ({ ...row, isHidden: users.has(localPart) }))
 }
 
 /** Makes the domain if it is missing. */

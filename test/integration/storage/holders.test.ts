@@ -6,10 +6,12 @@
 import { sql } from 'kysely'
 import { pino } from 'pino'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { addAlias } from '../../../src/admin/operations/aliases.ts'
 import { Background } from '../../../src/cluster/background.ts'
 import { sweepLastLogins } from '../../../src/storage/leases.ts'
 import { deleteNode, selectNodeSessions, sweepNodes } from '../../../src/storage/nodes.ts'
 import type { Database } from '../../../src/storage/postgres/database.ts'
+import { selectRecipients } from '../../../src/storage/tenants/recipients.ts'
 import { sweepThrottles } from '../../../src/storage/throttles.ts'
 import { type AwayDomains, prepareAwayDomains } from '../../support/away-domains.ts'
 import { putMessage } from '../../support/mail.ts'
@@ -82,6 +84,29 @@ test('sessions stay and are told to come again, and others notice nothing', asyn
   expect(await theirs.ask('DELE 1')).toMatch(/^\+OK/)
   expect(await theirs.ask('QUIT')).toMatch(/^\+OK/)
   await theirs.closed
+})
+
+test('mail is taken for whom it can be taken, whatever else an address may lead to', async () => {
+  const { kysely } = database.db
+  await addAlias(database.db, 'team@here.test', ['ada@here.test'])
+  await addAlias(database.db, 'both@here.test', ['ada@here.test', 'ada@away.test'])
+  await addAlias(database.db, '@here.test', ['ada@away.test'])
+  await kysely.updateTable('domains').set({ separator: '+' }).execute()
+  const userIds = async (address: string) => {
+    const [localPart = '', domainName = ''] = address.split('@')
+    const found = await selectRecipients(db, domainName, localPart)
+    return found.map(({ userId }) => userId)
+  }
+  await domains.take(away.domainId)
+  for (const address of ['ada@here.test', 'team@here.test', 'ada+tag@here.test'])
+    expect(await userIds(address)).toEqual([here.userId])
+  expect(await userIds('ada@nowhere.test')).toEqual([])
+  for (const address of ['ada@away.test', 'both@here.test', 'anybody@here.test'])
+    await expect(userIds(address), address).rejects.toMatchObject({ code: 'STORAGE_IN_DOUBT' })
+  await domains.bringBack(away.domainId)
+  expect(await userIds('both@here.test')).toEqual([here.userId, away.userId])
+  expect(await userIds('anybody@here.test')).toEqual([away.userId])
+  await kysely.deleteFrom('aliases').execute()
 })
 
 test('a session that was kicked is ended, whatever else is away', async () => {

@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openLog } from '../../../src/base/log.ts'
 import { checkSchema, migrate } from '../../../src/storage/migrator.ts'
@@ -60,4 +61,20 @@ describe('an empty database', () => {
     expect(await migrate(database.db, log)).toEqual({ applied: [] })
     await checkSchema(database.db, '0.1.0')
   })
+})
+
+test('tables that Citus has distributed too early are left as they are, and it is said', async () => {
+  const { db, close } = await openTestDatabase()
+  try {
+    await sql`delete from schema_migrations where name > '0011'`.execute(db.kysely)
+    await sql`create table pg_dist_partition as select 'users'::regclass as logicalrelid`.execute(
+      db.kysely,
+    )
+    await expect(migrate(db, log)).rejects.toMatchObject({
+      code: 'STORAGE_REFUSED',
+      message: expect.stringMatching(/^[^\n]*copy the rows to a new database[^\n]*$/),
+    })
+  } finally {
+    await close()
+  }
 })

@@ -2,7 +2,7 @@
 import { DatabaseError } from 'pg'
 import { expect, test } from 'vitest'
 import { isTemporary } from '../../../src/base/failure.ts'
-import { sqlStateOf, toFailure } from '../../../src/storage/postgres/sqlstate.ts'
+import { constraintOf, sqlStateOf, toFailure } from '../../../src/storage/postgres/sqlstate.ts'
 
 function answer(code: string, severity = 'ERROR'): DatabaseError {
   return Object.assign(new DatabaseError(`because of ${code}`, 0, 'error'), { code, severity })
@@ -53,4 +53,27 @@ test.each(['no such user: nobody', 'no such database: mail', 'SASL authenticatio
 
 test.each(['53100', '58030', 'XX000'])('a PANIC of %s may yet have been written', (code) => {
   expect(toFailure(answer(code, 'PANIC'), 'sent').code).toBe('STORAGE_IN_DOUBT')
+})
+
+// Citus passes on what a server of its said: the message, and a name with the shard's number.
+test.each([
+  [
+    'duplicate key value violates unique constraint "users_address_key_102015"',
+    'users_address_key',
+  ],
+  [
+    'new row for relation "old_servers_102099" violates check constraint ' +
+      '"old_servers_port_is_1_to_65535"',
+    'old_servers_port_is_1_to_65535',
+  ],
+  [
+    'update or delete on table "users_102017" violates foreign key constraint ' +
+      '"held_users_domain_id_user_id_fkey_102153" on table "held_users_102153"',
+    'held_users_domain_id_user_id_fkey',
+  ],
+  ['division by zero', undefined],
+])('the constraint of a shard: %s', (message, expected) => {
+  expect(constraintOf(toFailure(Object.assign(answer('23505'), { message }), 'sent'))).toBe(
+    expected,
+  )
 })
