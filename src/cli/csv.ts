@@ -4,6 +4,10 @@
  * lines are passed over. A record that breaks the rules is told by its line, and reading goes on
  * with the next one, so that one bad line of ten thousand does not stop an import.
  */
+import { createReadStream } from 'node:fs'
+import { describeReadError } from '../admin/read-error.ts'
+import { refused } from '../admin/refusal.ts'
+
 export type CsvRecord =
   | { line: number; fields: string[]; problem?: undefined }
   | { line: number; problem: string }
@@ -99,4 +103,15 @@ export async function* readCsv(text: AsyncIterable<string>): AsyncGenerator<CsvR
   }
   const last = reader.end()
   if (last !== undefined) yield last
+}
+
+/** @throws {Failure} OPERATION_REFUSED if the file cannot be read */
+export async function* readCsvFile(path: string): AsyncGenerator<CsvRecord> {
+  const text: AsyncIterable<string> = createReadStream(path, { encoding: 'utf8' })
+  try {
+    yield* readCsv(text)
+  } catch (error) {
+    const reason = describeReadError(error)
+    throw reason === undefined ? error : refused(`cannot read ${path}: ${reason}`, error)
+  }
 }

@@ -109,8 +109,11 @@ export async function listDomainAliases(db: Database): Promise<DomainAlias[]> {
   )
 }
 
-/** In lower case, as the table has it. */
-function parseAlias(text: string): string {
+/**
+ * In lower case, as the table has it.
+ * @throws {Failure} OPERATION_REFUSED
+ */
+export function parseAlias(text: string): string {
   if (text.startsWith('@')) return `@${parseDomainName(text.slice(1))}`
   return formatAddress(parseAddress(text)).toLowerCase()
 }

@@ -4,7 +4,7 @@
  * so `copy` is made of it; of those without one the first in the source is copy 1, the second 2.
  * What was imported once under another unique-id (or none) is never brought in twice: it is told.
  */
-import { createHash } from 'node:crypto'
+import { CopyCounter, copyOf, UNIQUE_ID } from '../../mail/delivery/imported-copies.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import {
   selectImportedCopies,
@@ -17,11 +17,6 @@ export interface LedgerUser {
 }
 
 export const ALREADY_IMPORTED = Symbol('already imported')
-
-/** RFC 1939 §7, without "/": migrations say so too. */
-const UNIQUE_ID = /^[!-.0-~]{1,70}$/
-/** Copies from here on are made of unique-ids, those below are counted. */
-const NAMED_FROM = 2 ** 30
 
 /** What may be kept of an old unique-id, or why it cannot. */
 export interface TakenUniqueId {
@@ -37,8 +32,8 @@ export class ImportLedger {
   readonly #uniqueIds = new Set<string>()
   /** Copies that are made of them. */
   readonly #namedCopies = new Set<number>()
-  /** How often a digest came up without a unique-id, or with another one than it came in with. */
-  readonly #counts = new Map<string, number>()
+  /** Of those without a unique-id, or with another one than they came in with. */
+  readonly #counted = new CopyCounter()
 
   /** @param user undefined: not there yet, so nothing is in */
   constructor(db: Database, user: LedgerUser | undefined) {
@@ -85,7 +80,7 @@ export class ImportLedger {
   ): Promise<number | typeof ALREADY_IMPORTED | string> {
     const copies = await this.#copiesOf(digest)
     if (uniqueId !== undefined) return this.#placeNamed(digest, uniqueId, isTaken, copies)
-    const count = this.#count(digest)
+    const count = this.#counted.count(digest)
     return copies.length >= count ? ALREADY_IMPORTED : count
   }
 
@@ -93,17 +88,9 @@ export class ImportLedger {
     const copy = copyOf(uniqueId)
     if (copies.includes(copy)) return ALREADY_IMPORTED
     const others = copies.filter((other) => !this.#namedCopies.has(other))
-    if (others.length > 0 && this.#count(digest) <= others.length)
+    if (others.length > 0 && this.#counted.count(digest) <= others.length)
       return 'is in already, with another unique-id: to change that, remove the user and begin anew'
     return isTaken ? `the unique-id ${uniqueId} is that of another message` : copy
-  }
-
-  /** How many there were so far, this one included. */
-  #count(digest: Buffer): number {
-    const key = digest.toString('base64')
-    const count = (this.#counts.get(key) ?? 0) + 1
-    this.#counts.set(key, count)
-    return count
   }
 
   async #useOf(uniqueId: string) {
@@ -115,9 +102,4 @@ export class ImportLedger {
     if (this.#user === undefined) return []
     return selectImportedCopies(this.#db, this.#user.domainId, this.#user.userId, digest)
   }
-}
-
-function copyOf(uniqueId: string): number {
-  const digest = createHash('sha256').update(uniqueId).digest()
-  return NAMED_FROM + (digest.readUInt32BE(0) % NAMED_FROM)
 }

@@ -7,7 +7,6 @@
  */
 import { hashPassword } from '../../mail/auth/argon2.ts'
 import type { Database } from '../../storage/postgres/database.ts'
-import { selectDomain } from '../../storage/tenants/domains.ts'
 import {
   insertUsers,
   selectUser,
@@ -17,9 +16,10 @@ import {
 } from '../../storage/tenants/users.ts'
 import { type Address, formatAddress, parseAddress } from '../address.ts'
 import { parseOctets } from '../octets.ts'
-import { addDomain } from '../operations/domains.ts'
 import { isRefusal, refused, refusing } from '../refusal.ts'
 import { type ImportItem, type ImportReport, importItems } from './import-messages.ts'
+import { type AliasReport, moveAliases, noAliases, type OldAliases } from './move-aliases.ts'
+import { Places } from './places.ts'
 import { parseCredential, type StoredCredential } from './stored-credential.ts'
 
 /** One user of the old server, or why there is none. */
@@ -51,6 +51,8 @@ export interface MoveInOptions {
   /** Domains that are not there are added instead of refused. */
   addsDomains: boolean
   replacesUniqueIds: boolean
+  /** Taken when all users are there. */
+  aliases?: OldAliases | undefined
   /** @param users how many are done, the share of the one at work included */
   onProgress?: (users: number) => void
 }
@@ -74,6 +76,8 @@ export interface MoveInReport {
     unseen: number
     skipped: { address: string; source: string; reason: string }[]
   }
+  aliases: AliasReport
+  domainAliases: AliasReport
 }
 
 export async function moveIn(
@@ -86,6 +90,7 @@ export async function moveIn(
     await moving.take(user, (share) => options.onProgress?.(index + share))
     options.onProgress?.(index + 1)
   }
+  if (options.aliases !== undefined) await moving.takeAliases(options.aliases)
   return moving.report
 }
 
@@ -106,18 +111,21 @@ class MoveIn {
   readonly report: MoveInReport
   readonly #db: Database
   readonly #options: MoveInOptions
-  readonly #domainIds = new Map<string, number | undefined>()
+  readonly #places: Places
   /** Source of the first user with an address, in lower case. */
   readonly #seen = new Map<string, string>()
 
   constructor(db: Database, options: MoveInOptions) {
     this.#db = db
     this.#options = options
+    this.#places = new Places(db, options)
     this.report = {
       isDryRun: options.isDryRun,
-      domainsAdded: [],
+      domainsAdded: this.#places.domainsAdded,
       users: { added: 0, present: 0, refused: [], withoutPassword: [], unfinished: [] },
       messages: { imported: 0, alreadyImported: 0, unseen: 0, skipped: [] },
+      aliases: noAliases(),
+      domainAliases: noAliases(),
     }
   }
 
@@ -127,12 +135,18 @@ class MoveIn {
       if ('refusal' in old) throw refused(old.refusal)
       const arrival = await this.#receive(old)
       const userId = await this.#settle(arrival)
+      this.#places.noteUser(arrival.address)
       const isWhole = await this.#moveMaildrop(arrival, userId, onShare)
       if (isWhole) await this.#admit(arrival, userId)
     } catch (error) {
       if (!isRefusal(error)) throw error
       this.report.users.refused.push({ source, address, reason: error.message })
     }
+  }
+
+  async takeAliases(aliases: OldAliases): Promise<void> {
+    const { isDryRun } = this.#options
+    Object.assign(this.report, await moveAliases(this.#db, this.#places, aliases, isDryRun))
   }
 
   /** @throws {Failure} OPERATION_REFUSED */
@@ -143,7 +157,7 @@ class MoveIn {
     if (first !== undefined) throw refused(`the same address is at ${first}`)
     this.#seen.set(key, old.source)
     const quotaOctets = parseQuota(old.quota ?? '')
-    const domainId = await this.#domainIdOf(address.domainName)
+    const domainId = await this.#places.domainIdOf(address.domainName)
     const present =
       domainId === undefined ? undefined : await selectUser(this.#db, domainId, address.localPart)
     const credential = present?.hashHead === undefined ? this.#credentialOf(old) : undefined
@@ -158,24 +172,6 @@ class MoveIn {
       this.report.users.withoutPassword.push({ address, reason: error.message })
       return undefined
     }
-  }
-
-  async #domainIdOf(name: string): Promise<number | undefined> {
-    const known = this.#domainIds.get(name)
-    if (known !== undefined || this.#domainIds.has(name)) return known
-    let domainId = (await selectDomain(this.#db, name))?.domainId
-    if (domainId === undefined) {
-      if (!this.#options.addsDomains)
-        throw refused(
-          `there is no domain ${name}: add it with "popgres domain add ${name}", ` +
-            'or all of them with --add-domains',
-        )
-      if (!this.#options.isDryRun) await addDomain(this.#db, name)
-      this.report.domainsAdded.push(name)
-      domainId = (await selectDomain(this.#db, name))?.domainId
-    }
-    this.#domainIds.set(name, domainId)
-    return domainId
   }
 
   /** @returns userId; undefined if nobody is there, in a dry run */

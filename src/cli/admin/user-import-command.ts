@@ -3,9 +3,7 @@
  * done with them is in admin/transfer/user-import.ts. It is read twice: once to count, for the
  * progress bar.
  */
-import { createReadStream } from 'node:fs'
 import type { Command } from 'commander'
-import { describeReadError } from '../../admin/read-error.ts'
 import { refused } from '../../admin/refusal.ts'
 import {
   importUsers,
@@ -13,7 +11,7 @@ import {
   type UserImportRow,
 } from '../../admin/transfer/user-import.ts'
 import { type CommandContext, withDatabase } from '../command-context.ts'
-import { type CsvRecord, readCsv } from '../csv.ts'
+import { type CsvRecord, readCsvFile } from '../csv.ts'
 import { formatCount, formatJson, harmlessLine } from '../output.ts'
 import { startProgress } from '../progress.ts'
 import { readUsersJson } from '../transfer/export/users-json.ts'
@@ -107,21 +105,11 @@ async function countRows(file: string): Promise<{ rows: number; passwords: numbe
 async function* readRows(file: string): AsyncGenerator<UserImportRow> {
   if (/\.json$/i.test(file)) return yield* readUsersJson(file)
   let positions: Map<Column, number> | undefined
-  for await (const record of readCsv(readText(file))) {
+  for await (const record of readCsvFile(file)) {
     if (positions === undefined) positions = parseHeader(record)
     else yield toRow(record, positions)
   }
   if (positions === undefined) throw refused(`${file} is empty: its first line names the columns`)
-}
-
-async function* readText(file: string): AsyncGenerator<string> {
-  try {
-    for await (const chunk of createReadStream(file, { encoding: 'utf8' })) yield chunk as string
-  } catch (error) {
-    const reason = describeReadError(error)
-    if (reason === undefined) throw error
-    throw refused(`cannot read ${file}: ${reason}`, error)
-  }
 }
 
 /** Where each column is. */

@@ -3,6 +3,7 @@
  * progress bar, and the closing report. What an account of a list becomes is in old-users.ts.
  */
 import type { Command } from 'commander'
+import type { AliasReport, OldAliases } from '../../admin/transfer/move-aliases.ts'
 import { type MoveInReport, moveIn, type OldUser } from '../../admin/transfer/move-in.ts'
 import { type CommandContext, type Link, withDatabase } from '../command-context.ts'
 import { formatCount, formatJson, harmlessLine } from '../output.ts'
@@ -38,6 +39,7 @@ in the report), and the status is 1. docs/moving-in.md has the whole way.
 /** What there is to bring, and how to let go of where it came from. */
 export interface OldServer {
   users: readonly OldUser[]
+  aliases?: OldAliases
   close?: () => Promise<void>
 }
 
@@ -48,7 +50,9 @@ export function runMoveIn(
 ): Promise<void> {
   return withDatabase(context, async (link) => {
     const server = await open(link)
-    const users = server.users.filter((user) => isWanted(user, flags))
+    const isWanted = (name: string) => isAmong(name, flags.only)
+    const users = server.users.filter(({ address = '' }) => isWanted(address))
+    const aliases = server.aliases && { ...server.aliases, isWanted }
     const progress = startProgress(users.length, 'users')
     try {
       const report = await moveIn(link.db, users, {
@@ -56,6 +60,7 @@ export function runMoveIn(
         isDryRun: flags.dryRun === true,
         addsDomains: flags.addDomains === true,
         replacesUniqueIds: flags.newIds === true,
+        aliases,
         onProgress: (done) => progress.update(Math.floor(done * 100) / 100),
       })
       progress.stop()
@@ -68,11 +73,12 @@ export function runMoveIn(
   })
 }
 
-function isWanted(user: OldUser, { only }: MoveInFlags): boolean {
+/** @param name an address, or a domain */
+function isAmong(name: string, only: readonly string[] | undefined): boolean {
   if (only === undefined) return true
-  const address = user.address?.toLowerCase() ?? ''
-  const names = only.map((name) => name.toLowerCase())
-  return names.includes(address) || names.includes(address.slice(address.lastIndexOf('@') + 1))
+  const wanted = only.map((each) => each.toLowerCase())
+  const own = name.toLowerCase()
+  return wanted.includes(own) || wanted.includes(own.slice(own.lastIndexOf('@') + 1))
 }
 
 function printReport(report: MoveInReport, flags: MoveInFlags): void {
@@ -84,7 +90,7 @@ function printReport(report: MoveInReport, flags: MoveInFlags): void {
   process.stdout.write(formatReport(report))
 }
 
-function problemsOf({ users, messages }: MoveInReport): string[] {
+function problemsOf({ users, messages, aliases, domainAliases }: MoveInReport): string[] {
   return [
     ...users.refused.map(({ source, address, reason }) =>
       address === '' ? `${source}: ${reason}` : `${source}: ${address}: ${reason}`,
@@ -95,10 +101,14 @@ function problemsOf({ users, messages }: MoveInReport): string[] {
     ),
     ...users.unfinished.map(({ address, reason }) => `${address}: not finished: ${reason}`),
     ...messages.skipped.map(({ address, source, reason }) => `${address}: ${source}: ${reason}`),
+    ...[...domainAliases.refused, ...aliases.refused].map(({ source, name, target, reason }) =>
+      name === '' ? `${source}: ${reason}` : `${source}: ${name} to ${target}: ${reason}`,
+    ),
   ]
 }
 
-function formatReport({ isDryRun, domainsAdded, users, messages }: MoveInReport): string {
+function formatReport(report: MoveInReport): string {
+  const { isDryRun, domainsAdded, users, messages } = report
   const would = isDryRun ? 'would be ' : ''
   const lines = [
     `users: ${users.added} ${would}added, ${users.present} were there already, ` +
@@ -108,6 +118,15 @@ function formatReport({ isDryRun, domainsAdded, users, messages }: MoveInReport)
       `already, ${messages.skipped.length} refused; ${messages.unseen} of all have a new ` +
       'unique-id, as no client has seen them or the source has none',
   ]
+  for (const [what, { added, present, refused }] of [
+    ['domain aliases', report.domainAliases],
+    ['aliases', report.aliases],
+  ] satisfies [string, AliasReport][])
+    if (added + present + refused.length > 0)
+      lines.push(
+        `${what}: ${added} ${would}added, ${present} were there already, ` +
+          `${formatCount(refused.length, 'target')} refused`,
+      )
   if (domainsAdded.length > 0)
     lines.unshift(`${formatCount(domainsAdded.length, 'domain')} ${would}added`)
   if (isDryRun) lines.push('nothing was changed')

@@ -9,7 +9,7 @@ import type { OldMaildrop, OldUser } from '../../admin/transfer/move-in.ts'
 import type { CommandContext } from '../command-context.ts'
 import { DEFAULT_UIDL_FORMAT, parseUidlFormat } from '../formats/uidl-format.ts'
 import type { OldAccountItem } from './accounts/old-account.ts'
-import { readTableFile } from './accounts/user-table.ts'
+import { readUserFile } from './accounts/user-table.ts'
 import { readDbmail } from './dbmail-source.ts'
 import type { ImapServer, ImapUidl } from './imap-source.ts'
 import {
@@ -84,7 +84,7 @@ async function openImap(flags: ImapFlags): Promise<OldServer> {
   // Loaded here: no other command needs the client.
   const { openInbox } = await import('./imap-source.ts')
   const users: OldUser[] = []
-  for await (const account of readTableFile(flags.users, { isPasswordHash: false }))
+  for await (const account of readUserFile(flags.users, { isPasswordHash: false }))
     users.push(
       toImapUser(account, flags, master, (user, password) => openInbox(server, user, password)),
     )

@@ -6,14 +6,16 @@ import { readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { describeReadError } from '../../admin/read-error.ts'
 import { refused } from '../../admin/refusal.ts'
+import type { OldAliases } from '../../admin/transfer/move-aliases.ts'
 import { Secret } from '../../base/secret.ts'
 import { type OtherDatabase, openOtherDatabase } from '../../storage/postgres/other-database.ts'
 import type { CommandContext } from '../command-context.ts'
 import { UIDL_SOURCES, type UidlSource } from '../formats/maildrop.ts'
 import { DEFAULT_UIDL_FORMAT, parseUidlFormat } from '../formats/uidl-format.ts'
+import { readAliasFiles, readAliasTables } from './accounts/alias-table.ts'
 import type { OldAccountItem } from './accounts/old-account.ts'
 import { readPasswdFile } from './accounts/passwd-file.ts'
-import { readTableFile, readTableRows } from './accounts/user-table.ts'
+import { readUserFile, readUserRows } from './accounts/user-table.ts'
 import { readUserdb } from './accounts/userdb.ts'
 import {
   addMoveInOptions,
@@ -33,6 +35,8 @@ interface ServerFlags extends MoveInFlags {
   uidl: UidlSource
   uidlFormat: string
   accountsOnly?: boolean
+  aliases?: string
+  domainAliases?: string
 }
 
 const USERS_OF_POSTFIXADMIN =
@@ -65,7 +69,7 @@ Examples:
     .action((flags: ServerFlags) =>
       runServer(context, flags, {
         ofFile: readPasswdFile,
-        ofRows: (rows) => readTableRows(rows, { isPasswordHash: true }),
+        ofRows: (rows) => readUserRows(rows, { isPasswordHash: true }),
       }),
     )
 }
@@ -84,26 +88,30 @@ function defineCourier(parent: Command, context: CommandContext): void {
 function definePostfixAdmin(parent: Command, context: CommandContext): void {
   const command = parent
     .command('postfixadmin')
-    .description("move in who stands in PostfixAdmin's table mailbox")
+    .description("move in who stands in PostfixAdmin's tables: users, aliases, domain aliases")
     .option('--users <file>', 'the table as CSV, or as "mysql --batch" prints it')
     .addOption(databaseOption())
     .addOption(
       new Option('--query <sql>', 'how to find users').default(USERS_OF_POSTFIXADMIN).hideHelp(),
     )
-  addMailOptions(command, 'auto')
+  addAliasOptions(addMailOptions(command, 'auto'))
     .addHelpText('after', MOVE_IN_HELP)
     .addHelpText(
       'after',
       `
 Examples:
-  mysql --batch postfix -e 'select * from mailbox' > mailbox.tsv
-  popgres import postfixadmin --users mailbox.tsv --mail '/var/vmail/%{maildir}' --add-domains
+  for table in mailbox alias alias_domain; do
+    mysql --batch postfix -e "select * from $table" > $table.tsv; done
+  popgres import postfixadmin --users mailbox.tsv --mail '/var/vmail/%{maildir}' --add-domains \\
+    --aliases alias.tsv --domain-aliases alias_domain.tsv
+  popgres import postfixadmin --database db.url --mail '/var/vmail/%{maildir}'
 `,
     )
     .action((flags: ServerFlags) =>
       runServer(context, flags, {
-        ofFile: (file) => readTableFile(file, { isPasswordHash: true }),
-        ofRows: (rows) => readTableRows(rows, { isPasswordHash: true }),
+        ofFile: (file) => readUserFile(file, { isPasswordHash: true }),
+        ofRows: (rows) => readUserRows(rows, { isPasswordHash: true }),
+        ofTables: readAliasTables,
       }),
     )
 }
@@ -113,7 +121,7 @@ function defineCsv(parent: Command, context: CommandContext): void {
     .command('csv')
     .description('move in who stands in a CSV file, with Maildirs or mbox files')
     .requiredOption('--users <file.csv>', 'columns address, hash or password, quota, home, mail')
-  addMailOptions(command, 'auto')
+  addAliasOptions(addMailOptions(command, 'auto'))
     .addHelpText('after', MOVE_IN_HELP)
     .addHelpText(
       'after',
@@ -124,7 +132,7 @@ Example:
     )
     .action((flags: ServerFlags) =>
       runServer(context, flags, {
-        ofFile: (file) => readTableFile(file, { isPasswordHash: false }),
+        ofFile: (file) => readUserFile(file, { isPasswordHash: false }),
       }),
     )
 }
@@ -143,6 +151,12 @@ function addMailOptions(command: Command, uidl: UidlSource, mail?: string): Comm
   )
 }
 
+function addAliasOptions(command: Command): Command {
+  return command
+    .option('--aliases <file>', 'columns address, goto: users of this server, commas between')
+    .option('--domain-aliases <file>', 'columns alias_domain, target_domain')
+}
+
 export function addUidlOptions(command: Command, uidl: UidlSource): Command {
   return command
     .addOption(
@@ -156,6 +170,7 @@ export function addUidlOptions(command: Command, uidl: UidlSource): Command {
 interface AccountReaders {
   ofFile: (path: string) => AsyncIterable<OldAccountItem>
   ofRows?: (rows: ReturnType<OtherDatabase['rows']>) => AsyncIterable<OldAccountItem>
+  ofTables?: (database: OtherDatabase) => Promise<OldAliases>
 }
 
 function runServer(context: CommandContext, flags: ServerFlags, readers: AccountReaders) {
@@ -167,17 +182,22 @@ function runServer(context: CommandContext, flags: ServerFlags, readers: Account
       format: parseUidlFormat(flags.uidlFormat),
       domain: flags.domain,
     }
-    if (flags.users !== undefined && flags.database !== undefined)
-      throw refused('--users and --database are both given: keep one')
+    const file = (['users', 'aliases', 'domainAliases'] as const).find((name) => flags[name])
+    if (file !== undefined && flags.database !== undefined)
+      throw refused('a file and --database are both given: keep one')
     if (flags.users !== undefined)
-      return { users: await toOldUsers(readers.ofFile(flags.users), places) }
+      return {
+        users: await toOldUsers(readers.ofFile(flags.users), places),
+        aliases: await readAliasFiles(flags),
+      }
     if (flags.database === undefined || readers.ofRows === undefined)
       throw refused('where are the accounts? name them with --users or --database')
     if (flags.query === undefined) throw refused('--database needs the --query that finds users')
     const database = await openDatabaseOf(flags.database)
     try {
-      const rows = database.rows(flags.query)
-      return { users: await toOldUsers(readers.ofRows(rows), places) }
+      const users = await toOldUsers(readers.ofRows(database.rows(flags.query)), places)
+      const aliases = await (readers.ofTables?.(database) ?? readAliasFiles(flags))
+      return { users, aliases }
     } finally {
       await database.close()
     }

@@ -14,6 +14,7 @@ import { newBodyId } from '../../storage/bodies.ts'
 import { type DeliveryStatus, deliver } from '../../storage/deliveries.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { selectKnownUniqueIds } from '../../storage/tenants/old-servers.ts'
+import { CopyCounter, copyOf, UNIQUE_ID } from '../delivery/imported-copies.ts'
 import { Ingest, type IngestedMessage } from '../delivery/ingest.ts'
 import { LineEnds } from '../delivery/line-ends.ts'
 import { HEAD_OCTETS, receivedDate } from '../delivery/received-date.ts'
@@ -40,11 +41,6 @@ export interface CopyReport {
   isFull: boolean
 }
 
-/** A unique-id that the table takes, see storage/deliveries.ts. */
-const UNIQUE_ID = /^[!-.0-~]{1,70}$/
-/** Copies from here on are made of unique-ids, those below are counted. */
-const NAMED_FROM = 2 ** 30
-
 /**
  * @param client logged in
  * @throws {Failure} OLD_SERVER_AWAY or a storage failure, in the middle: to be begun again
@@ -62,8 +58,7 @@ class MaildropCopy {
   readonly #client: Pop3Client
   readonly #request: CopyRequest
   readonly #report: CopyReport = { imported: 0, alreadyImported: 0, skipped: [], isFull: false }
-  /** How often octets came up without a unique-id: two equal messages are two messages. */
-  readonly #counts = new Map<string, number>()
+  readonly #unnamed = new CopyCounter()
   readonly #done = { octets: 0, messages: 0 }
 
   constructor(db: Database, client: Pop3Client, request: CopyRequest) {
@@ -123,7 +118,7 @@ class MaildropCopy {
       recipients: [{ userId, prefix: Buffer.alloc(0) }],
       imported: {
         digest,
-        copy: uniqueId === undefined ? this.#count(digest) : copyOf(uniqueId),
+        copy: uniqueId === undefined ? this.#unnamed.count(digest) : copyOf(uniqueId),
         receivedAt: receivedDate(head, new Date()),
         uniqueId: uniqueId !== undefined && UNIQUE_ID.test(uniqueId) ? uniqueId : undefined,
       },
@@ -158,14 +153,6 @@ class MaildropCopy {
     }
   }
 
-  /** Which copy of these octets it is in this maildrop. */
-  #count(digest: Buffer): number {
-    const key = digest.toString('base64')
-    const count = (this.#counts.get(key) ?? 0) + 1
-    this.#counts.set(key, count)
-    return count
-  }
-
   #end(message: OldMessage): void {
     this.#report.isFull = true
     this.#skip(message, 'the mailbox is full: this message and those after it were left there')
@@ -184,12 +171,6 @@ function withoutRepeats(messages: readonly OldMessage[]): OldMessage[] {
     if (message.uniqueId !== undefined) seen.add(message.uniqueId)
     return isRepeat ? { ...message, uniqueId: undefined } : message
   })
-}
-
-/** Of a message that is told apart by its unique-id: what the ledger calls its copy. */
-function copyOf(uniqueId: string): number {
-  const digest = createHash('sha256').update(uniqueId).digest()
-  return NAMED_FROM + (digest.readUInt32BE(0) % NAMED_FROM)
 }
 
 const sum = (messages: readonly OldMessage[]): number =>

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { OldAccountItem } from '../../../src/cli/transfer/accounts/old-account.ts'
 import { readPasswdFile } from '../../../src/cli/transfer/accounts/passwd-file.ts'
-import { readTableFile } from '../../../src/cli/transfer/accounts/user-table.ts'
+import { readUserFile } from '../../../src/cli/transfer/accounts/user-table.ts'
 import { readUserdb } from '../../../src/cli/transfer/accounts/userdb.ts'
 import { locateMail } from '../../../src/cli/transfer/mail-location.ts'
 
@@ -63,8 +63,8 @@ test("Courier's userdb", async () => {
 })
 
 describe('a table', () => {
-  const hashes = (path: string) => readTableFile(path, { isPasswordHash: true })
-  const plain = (path: string) => readTableFile(path, { isPasswordHash: false })
+  const hashes = (path: string) => readUserFile(path, { isPasswordHash: true })
+  const plain = (path: string) => readUserFile(path, { isPasswordHash: false })
 
   test('PostfixAdmin, as mysql prints it', async () => {
     const accounts = await read(
