@@ -117,10 +117,16 @@ export class Pop3Client {
     }
   }
 
-  /** Says QUIT and does not wait long for what is answered. */
+  /**
+   * Until the old server has closed the connection, which it counts until then; but not long.
+   */
   async quit(): Promise<void> {
     this.#wire.silenceMs = 5_000
-    await this.#ask('QUIT').catch(() => {})
+    const isOver = async () => {
+      await this.#ask('QUIT')
+      await this.#wire.line()
+    }
+    await isOver().catch(() => {})
     this.close()
   }
 

@@ -13,6 +13,14 @@ interface Account extends Partial<Errand> {
   isKept?: boolean
 }
 
+/**
+ * getmail waits for ever for a delivery that ends before getmail waits for it. So the delivery does not
+ * end before getmail has its handler for that and sleeps.
+ */
+const UNTIL_AWAITED =
+  'until grep -q "^State:.S" /proc/$PPID/status && ' +
+  'grep -q "^SigCgt:.*[13579bdf]....$" /proc/$PPID/status; do :; done'
+
 /** A getmail with its own directory: configuration, list of unique-ids, and copies. */
 class Getmail {
   readonly #home: string
@@ -36,7 +44,7 @@ class Getmail {
       '[destination]',
       'type = MDA_external',
       'path = /bin/sh',
-      `arguments = ('-c', '${this.#folder.command}')`,
+      `arguments = ('-c', '${this.#folder.command}; ${UNTIL_AWAITED}')`,
       'unixfrom = false',
       'allow_root_commands = true',
       '[options]',

@@ -20,6 +20,8 @@ export interface OldServerOptions {
   tls?: TestCertificate & { way: 'tls' | 'stls' }
   /** The reply to a command, in place of the usual one; may make it wait. */
   reply?: (command: string) => Promise<string | undefined> | string | undefined
+  /** Between its reply to QUIT and the end of the connection. */
+  beforeClose?: () => Promise<void>
 }
 
 const USUAL_CAPABILITIES = ['USER', 'UIDL', 'TOP', 'PIPELINING', 'RESP-CODES', 'AUTH-RESP-CODE']
@@ -95,6 +97,7 @@ export class OldServerStub {
           const reply = (await this.#options.reply?.(line)) ?? this.#answer(line, state)
           if (reply === 'cut') return undefined
           socket.write(`${reply}\r\n`, 'latin1')
+          if (line === 'QUIT') await this.#options.beforeClose?.()
           if (line === 'QUIT') return undefined
           if (line === 'STLS' && this.#options.tls) return this.#secure(socket, this.#options.tls)
         }
@@ -140,3 +143,22 @@ export class OldServerStub {
 }
 
 const multi = (lines: readonly string[]): string => ['+OK', ...lines, '.'].join('\r\n')
+
+/** A `reply` that holds RETR number `at` until it is let go. */
+export function gateAt(at: number) {
+  let open = (): void => {}
+  let reach = (): void => {}
+  const isOpen = new Promise<void>((resolve) => {
+    open = resolve
+  })
+  const isReached = new Promise<void>((resolve) => {
+    reach = resolve
+  })
+  const reply = async (line: string): Promise<undefined> => {
+    if (line !== `RETR ${at}`) return undefined
+    reach()
+    await isOpen
+    return undefined
+  }
+  return { open: () => open(), isReached, reply }
+}

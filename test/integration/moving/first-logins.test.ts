@@ -5,7 +5,12 @@
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import { Throttle } from '../../../src/mail/auth/throttle.ts'
 import { upsertOldServer } from '../../../src/storage/tenants/old-servers.ts'
-import { type OldServerOptions, OldServerStub, type OldUser } from '../../support/old-server.ts'
+import {
+  gateAt,
+  type OldServerOptions,
+  OldServerStub,
+  type OldUser,
+} from '../../support/old-server.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
 import { startTestNode, type TestNode, type TestNodeOptions } from '../../support/pop3-node.ts'
 import { addDomain, addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
@@ -224,25 +229,6 @@ test('who has a password here is not shown to the old server', async () => {
   expect(await tryLogin(node, `alice@${domain}`, 'Here-77')).toMatch(/^\+OK/)
   expect(old.commands).toEqual([])
 })
-
-/** Holds RETR number `at` until it is let go. */
-function gateAt(at: number) {
-  let open = (): void => {}
-  let reach = (): void => {}
-  const isOpen = new Promise<void>((resolve) => {
-    open = resolve
-  })
-  const isReached = new Promise<void>((resolve) => {
-    reach = resolve
-  })
-  const reply = async (line: string): Promise<undefined> => {
-    if (line !== `RETR ${at}`) return undefined
-    reach()
-    await isOpen
-    return undefined
-  }
-  return { open: () => open(), isReached, reply }
-}
 
 test('a client that waits too long is told so, and the move goes on for the next', async () => {
   const gate = gateAt(3)

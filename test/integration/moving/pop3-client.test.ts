@@ -148,3 +148,28 @@ test.each([
 ])('%s', (text, expected) => {
   expect(parseOldServer(text)).toEqual(expected)
 })
+
+test.each(['none', 'tls'] as const)(
+  '%s: a connection is over when the old server has closed it, which counts it until then',
+  async (security) => {
+    const tls = { ...certificate, way: 'tls' as const }
+    const events: string[] = []
+    const server = await serve(
+      {
+        ...{ users: alice(1), ...(security === 'tls' && { tls }) },
+        // Another one is served meanwhile: the reply to QUIT has arrived long ago.
+        beforeClose: async () => {
+          const meanwhile = await Pop3Client.connect(server)
+          meanwhile.close()
+          events.push('closed')
+        },
+      },
+      { security, authority: authority.cert },
+    )
+    const client = await Pop3Client.connect(server)
+    expect(await client.logIn('alice', PASSWORD)).toEqual({ kind: 'accepted' })
+    await client.quit()
+    events.push('over')
+    expect(events).toEqual(['closed', 'over'])
+  },
+)
