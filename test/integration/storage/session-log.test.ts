@@ -128,6 +128,43 @@ test('months that are over are thrown away whole', async () => {
   expect(await countIn('session_log')).toBe(1)
 })
 
+test('what a month that is over has of the held stays until they are free; the rest of it goes', async () => {
+  const [oldest = '', before = ''] = await addMonths(-4, -3)
+  const held = user
+  const free = await addUser(database.db, 'bob@log.test')
+  const inHeldDomain = await addUser(database.db, 'carol@held.test')
+  await owner.query(`select set_hold('ada@log.test', 'case'), set_hold('held.test', 'case')`)
+  for (const who of [held, free, inHeldDomain]) {
+    user = who
+    for (const monthsAgo of [0, 3, 4, 20]) await addRow(monthsAgo)
+  }
+  await owner.query(`delete from ${before} where user_id <> $1`, [free.userId])
+  const kept = async () => {
+    const { rows } = await owner.query(`select l.user_id::integer as id, tableoid::regclass::text as name
+      from session_log l where ended_at < now() - interval '2 months' order by 2, 1`)
+    return rows.map(({ id, name }) => [id, name])
+  }
+  // The month without any of theirs goes whole.
+  expect(await keepSessionLog(serving, 2)).toBe(1)
+  const theirs = [held.userId, inHeldDomain.userId]
+  const inDefault = theirs.map((id) => [id, 'session_log_default'])
+  expect(await kept()).toEqual([...theirs.map((id) => [id, oldest]), ...inDefault])
+  expect(await countIn('session_log')).toBe(7)
+  expect(await keepSessionLog(serving, 2)).toBe(0)
+  expect(await countIn('session_log')).toBe(7)
+
+  await owner.query(`select release_hold('ada@log.test')`)
+  expect(await keepSessionLog(serving, 2)).toBe(0)
+  expect(await kept()).toEqual([
+    [inHeldDomain.userId, oldest],
+    [inHeldDomain.userId, 'session_log_default'],
+  ])
+  await owner.query(`select release_hold('held.test')`)
+  expect(await keepSessionLog(serving, 2)).toBe(1)
+  expect(await kept()).toEqual([])
+  expect(await countIn('session_log')).toBe(3)
+})
+
 test('while a dump reads the log, nothing waits for it and nothing is lost', async () => {
   const [oldest] = await addMonths(-20)
   const dump = new pg.Client(database.url)
