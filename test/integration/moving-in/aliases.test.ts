@@ -47,7 +47,7 @@ async function recipientsOf(address: string): Promise<string[]> {
 const ALIASES: readonly (readonly [string, string, boolean])[] = [
   ['a@pfa.test', 'a@pfa.test', true],
   ['b@pfa.test', 'b@pfa.test,friend@gmail.example', true],
-  ['c@two.test', 'c@two.test', true],
+  ['c@two.test', 'c@two.test', false],
   ['sales@pfa.test', 'A@pfa.test, b@pfa.test,c@two.test,boss@gmail.example,a@pfa.test', true],
   ['all@pfa.test', 'sales@pfa.test,nobody@pfa.test,all@pfa.test', true],
   ['by-domain@pfa.test', 'a@old.test', true],

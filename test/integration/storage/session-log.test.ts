@@ -140,7 +140,8 @@ test('what a month that is over has of the held stays until they are free; the r
   }
   await owner.query(`delete from ${before} where user_id <> $1`, [free.userId])
   const kept = async () => {
-    const { rows } = await owner.query(`select l.user_id::integer as id, tableoid::regclass::text as name
+    const { rows } =
+      await owner.query(`select l.user_id::integer as id, tableoid::regclass::text as name
       from session_log l where ended_at < now() - interval '2 months' order by 2, 1`)
     return rows.map(({ id, name }) => [id, name])
   }
