@@ -10,11 +10,7 @@ const postgres = ['test/support/postgres-setup.ts']
 
 /** Each waits for leases to end, starts other servers, or builds accounts. */
 const LONG_MAIN = ['test/cluster/faults/**/*.test.ts', 'test/cluster/accounts.test.ts']
-// getmail waits a minute for a child of its own that ends before it waits, as on a busy machine.
-const LONG_INTEROP = [
-  'test/interop/{mta,moving-in}/**/*.test.ts',
-  'test/interop/{moving,getmail}.test.ts',
-]
+const LONG_INTEROP = ['test/interop/{mta,moving-in}/**/*.test.ts', 'test/interop/moving.test.ts']
 
 export default defineConfig({
   test: {
