@@ -17,6 +17,7 @@ import {
 import { deleteSession } from '../../storage/tenants/sessions.ts'
 import { formatAddress } from '../address.ts'
 import { refused, refusing } from '../refusal.ts'
+import { findSession } from '../session-prefix.ts'
 import { requireUser } from './users.ts'
 
 export interface UndoReport {
@@ -31,18 +32,23 @@ export interface UndoReport {
 const OBJECT_IN_USE = '55006'
 
 /**
+ * @param asked its session may be the beginning of an id
  * @param how isKick ends the user's session first, instead of refusing while there is one
  * @throws {Failure} OPERATION_REFUSED if the trash has nothing of that
  */
 export async function restoreDeleted(
   db: Database,
   address: string,
-  question: TrashQuestion,
+  asked: TrashQuestion,
   how: { isDryRun: boolean; isKick: boolean },
 ): Promise<UndoReport> {
   const { row, domainName } = await requireUser(db, address)
   const kept = formatAddress({ localPart: row.localPart, domainName })
-  const messages = await selectTrash(db, row, question)
+  const { sessionId: prefix } = asked
+  const sessionId = prefix && (await findSession(db, row, prefix))
+  const question = { ...asked, sessionId }
+  const isNone = prefix !== undefined && sessionId === undefined
+  const messages = isNone ? [] : await selectTrash(db, row, question)
   if (messages.length === 0)
     throw refused(
       `the trash of ${kept} has nothing of that: "popgres message history ${kept}" shows who ` +

@@ -1,84 +1,29 @@
 /** `popgres restore` through the real program: from a copy of the database into the living one. */
-import { randomBytes, randomUUID } from 'node:crypto'
-import { writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
-import { afterEach, beforeEach, expect, inject, test } from 'vitest'
-import type { MessageSummary } from '../../../src/admin/operations/messages.ts'
-import type { RestoreReport } from '../../../src/admin/transfer/restore.ts'
-import { readStored } from '../../support/lmtp.ts'
-import { longMessage, putMessage } from '../../support/mail.ts'
-import {
-  addUser,
-  openTestConnection,
-  openTestDatabase,
-  type TestDatabase,
-} from '../../support/postgres.ts'
-import { databaseUrl, onServer } from '../../support/postgres-setup.ts'
-import { openProgram, type Program } from './program.ts'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { putMessage } from '../../support/mail.ts'
+import { addUser } from '../../support/postgres.ts'
+import { ALICE, type BackupPair, BOB, LONG, moveToTrash, openBackupPair } from './backup-pair.ts'
+import type { Program } from './program.ts'
 import { type Ids, putSession } from './rows.ts'
 
-const ALICE = 'alice@example.test'
-const BOB = 'bob@example.test'
-const LONG = longMessage(600_000)
-
-let first: TestDatabase
-let living: { url: string; db: TestDatabase['db'] }
-let backupDb: TestDatabase['db']
-let livingName: string
+let pair: BackupPair
+let living: BackupPair['living']
+let backupDb: BackupPair['backup']['db']
 let program: Program
 let alice: Ids
-let bob: Ids
 
-/** Two users with mail, one message of both; then a copy of it all, which lives on. */
 beforeEach(async () => {
-  first = await openTestDatabase()
-  alice = await addUser(first.db, ALICE, { password: 'one long password' })
-  bob = await addUser(first.db, BOB)
-  const { domainId } = alice
-  await putMessage(first.db, domainId, [alice.userId], 'A: 1\r\n\r\none\r\n')
-  await putMessage(first.db, domainId, [alice.userId, bob.userId], LONG)
-  await putMessage(first.db, domainId, [alice.userId], 'A: 3\r\n\r\nthree\r\n')
-  await first.db.close()
-  livingName = `popgres_test_${randomBytes(8).toString('hex')}`
-  const serverUrl = inject('serverUrl')
-  // PgBouncer, where it is between, keeps its connections, and a template must have none.
-  await onServer(
-    serverUrl,
-    `select pg_terminate_backend(pid, 10_000) from pg_stat_activity
-    where datname = '${nameOf(first.url)}'`,
-  )
-  await onServer(serverUrl, `create database ${livingName} template ${nameOf(first.url)}`)
-  const url = databaseUrl(serverUrl, livingName)
-  living = { url, db: openTestConnection(url) }
-  backupDb = openTestConnection(first.url)
-  program = openProgram({ DATABASE_URL: url })
-  writeFileSync(join(program.directory, 'backup-url'), `${first.url}\n`)
+  pair = await openBackupPair()
+  ;({ living, program, alice } = pair)
+  backupDb = pair.backup.db
 })
 
-afterEach(async () => {
-  program.close()
-  await backupDb.close()
-  await living.db.close()
-  await onServer(inject('serverUrl'), `drop database if exists ${livingName} with (force)`)
-  await first.close()
-})
+afterEach(() => pair.close())
 
-const nameOf = (url: string): string => new URL(url).pathname.slice(1)
-
-const restore = (whose: string, ...args: string[]): Promise<RestoreReport> =>
-  program.json(['restore', whose, '--from-file', 'backup-url', ...args])
-
-const list = async (address: string): Promise<MessageSummary[]> =>
-  program.json(['message', 'list', address])
-
-const stored = async (ids: Ids): Promise<string[]> =>
-  (await readStored(living.db, ids)).map(({ body }) => body.toString('latin1'))
-
-async function expectSound(): Promise<void> {
-  const { status, stdout } = await program.run(['check'])
-  expect(`${status} ${stdout}`).toMatch(/^0 /)
-}
+const restore: BackupPair['restore'] = (...args) => pair.restore(...args)
+const list: BackupPair['list'] = (address) => pair.list(address)
 
 test('what was deleted since comes back under the unique-ids that clients know, once', async () => {
   const before = await list(ALICE)
@@ -86,17 +31,17 @@ test('what was deleted since comes back under the unique-ids that clients know, 
   await putMessage(living.db, alice.domainId, [alice.userId], 'A: 4\r\n\r\nfour\r\n')
   expect((await restore(ALICE, '--dry-run')).users[0]?.restored).toBe(2)
   expect((await list(ALICE)).map(({ uid }) => uid)).toEqual([3, 4])
-  const user = { address: ALICE, isUserRestored: false, isInUse: false }
+  const user = { address: ALICE, isUserRestored: false, renumbered: 0, isInUse: false }
   expect((await restore(ALICE)).users).toEqual([{ ...user, restored: 2, alreadyThere: 1 }])
   expect((await list(ALICE)).slice(0, 3)).toEqual(before)
-  expect(await stored(alice)).toEqual([
+  expect(await pair.stored(alice)).toEqual([
     'A: 1\r\n\r\none\r\n',
     LONG.toString('latin1'),
     'A: 3\r\n\r\nthree\r\n',
     'A: 4\r\n\r\nfour\r\n',
   ])
   expect((await restore(ALICE)).users).toEqual([{ ...user, restored: 0, alreadyThere: 3 }])
-  await expectSound()
+  await pair.expectSound()
 })
 
 test('a domain that was removed comes back, with its users and passwords', async () => {
@@ -112,7 +57,7 @@ test('a domain that was removed comes back, with its users and passwords', async
   const hashes = living.db.kysely.selectFrom('users').select('password_hash').orderBy('user_id')
   const [row] = await hashes.execute()
   expect(row?.password_hash).toMatch(/^\$argon2id\$/)
-  await expectSound()
+  await pair.expectSound()
 })
 
 test('in another database too: the ids that came with it are given to nobody else', async () => {
@@ -140,37 +85,20 @@ test('in a maildrop that was made anew old messages keep their old unique-ids', 
   )
   const [once = { restored: -1 }] = (await restore(ALICE)).users
   expect(once.restored).toBe(0)
-  await expectSound()
+  await pair.expectSound()
 })
 
 test('of a session that deleted, exactly what it deleted', async () => {
   const sessionId = randomUUID()
-  const moved = { session_id: sessionId, deleted_at: new Date() }
   // The backup is of after the session: it has the messages in its trash.
-  for (const db of [living.db, backupDb]) {
-    const rows = await db.kysely
-      .deleteFrom('messages')
-      .where('uid', 'in', [1, 3])
-      .where('user_id', '=', alice.userId)
-      .returningAll()
-      .execute()
-    await db.kysely
-      .insertInto('trash')
-      .values(rows.map((row) => ({ ...row, ...moved })))
-      .execute()
-    await db.kysely
-      .updateTable('maildrops')
-      .set({ message_count: 1, octets: LONG.length })
-      .where('user_id', '=', alice.userId)
-      .execute()
-  }
+  for (const db of [living.db, backupDb]) await moveToTrash(db, alice, [1, 3], sessionId)
   await program.run(['message', 'delete', ALICE, '2', '--yes'])
   const [user] = (await restore(ALICE, '--session', sessionId)).users
   expect(user?.restored).toBe(2)
   expect((await list(ALICE)).map(({ uid }) => uid)).toEqual([1, 3])
   const trash = await living.db.kysely.selectFrom('trash').select('uid').execute()
   expect(trash).toEqual([{ uid: 2 }])
-  await expectSound()
+  await pair.expectSound()
 })
 
 test('a maildrop that is open is passed over and told', async () => {
@@ -194,7 +122,7 @@ test('refusals name what is wrong', async () => {
   expect(await run('other.test', ...from)).toBe('1 popgres: the backup has no domain other.test\n')
   expect(await run(ALICE, '--from-file', 'none')).toMatch(/^1 popgres: none cannot be read: there/)
   expect(await run(ALICE, ...from, '--session', '0c6f')).toMatch(
-    /^2 popgres: .* is named by its whole id/,
+    /^2 popgres: .* is named by its id, the first 8 digits at least/,
   )
   await backupDb.kysely.deleteFrom('schema_migrations').where('name', '>=', '0010').execute()
   expect(await run(ALICE, ...from)).toMatch(/another version .*run "popgres migrate"/)

@@ -36,7 +36,7 @@ export function defineRestoreCommand(program: Command, context: CommandContext):
     .description('hand back a domain, a user or what a session deleted, from a backup')
     .argument('<address|domain>', 'whose messages')
     .requiredOption('--from-file <file>', 'a file with the postgres:// URL of the restored backup')
-    .option('--session <id>', 'only what this session deleted', parseSession)
+    .option('--session <id>', 'only what this session deleted (8 digits of it do)', parseSession)
     .option('--dry-run', 'write nothing, say what would be restored')
     .option('--json', 'print the report as JSON')
     .addHelpText(
@@ -44,10 +44,11 @@ export function defineRestoreCommand(program: Command, context: CommandContext):
       `
 The backup is a second database: pg_restore it, or start the copy of pg_basebackup, beside the
 living one. Messages that lay in the maildrop then and are gone now come back, under the unique-ids
-that clients know; what is there stays as it is, so it can be run again at any time. A user or a
-domain that was removed comes back with passwords. With --session it is what that session deleted,
-as long as the backup has it in its trash. A maildrop that is open in a session is passed over
-(status 1): run it again.
+that clients know; what is there stays as it is, so it can be run again at any time. Where another
+message has the unique-id by now (backup and living database went different ways), it comes back
+under a new one, and the note says so. A user or a domain that was removed comes back with
+passwords. With --session it is what that session deleted, as long as the backup has it in its
+trash. A maildrop that is open in a session is passed over (status 1): run it again.
 
 Examples:
   popgres restore alice@example.com --from-file backup-url --dry-run
@@ -91,15 +92,17 @@ function readUrl(file: string): Secret {
   }
 }
 
-function noteOn({ isInUse, isUserRestored }: RestoredUser): string {
-  if (isInUse) return 'open in a session: run it again'
-  return isUserRestored ? 'was missing' : ''
+function noteOn({ isInUse, isUserRestored, renumbered }: RestoredUser): string {
+  const notes = []
+  if (isInUse) notes.push('open in a session: run it again')
+  if (isUserRestored) notes.push('was missing')
+  if (renumbered > 0) notes.push(`${renumbered} under new unique-ids: others have theirs by now`)
+  return notes.join('; ')
 }
 
 function formatReport({ users }: RestoreReport, { dryRun }: RestoreOptions): string {
   const restored = users.reduce((sum, user) => sum + user.restored, 0)
-  const told = users.filter((user) => user.restored > 0 || noteOn(user) !== '')
   const verb = dryRun ? 'would restore' : 'restored'
-  const table = told.length === 0 ? '' : formatTable(COLUMNS, told)
+  const table = users.length === 0 ? '' : formatTable(COLUMNS, users)
   return `${table}${verb} ${formatCount(restored, 'message')}\n`
 }

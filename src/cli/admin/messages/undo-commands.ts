@@ -36,7 +36,7 @@ export function defineMessageRestore(message: Command, context: CommandContext):
     .command('restore')
     .description('put back what was deleted, from the trash')
     .argument('<address>')
-    .option('--session <id>', 'what this session deleted', parseSession)
+    .option('--session <id>', 'what this session deleted (8 digits of it do)', parseSession)
     .option('--since <when>', 'what was deleted from this moment on (UTC)', parseMoment)
     .option('--until <when>', 'what was deleted before this moment (UTC)', parseMoment)
     .option('--dry-run', 'write nothing, list what would come back')
@@ -135,10 +135,13 @@ Example:
     )
 }
 
+/** All of the id, or how it begins. */
 export function parseSession(id: string): string {
-  if (/^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(id)) return id
+  const whole = id + '00000000-0000-0000-0000-000000000000'.slice(id.length)
+  if (id.length >= 8 && /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(whole))
+    return id.toLowerCase()
   throw new InvalidArgumentError(
-    'A session is named by its whole id: see "popgres message history".',
+    'A session is named by its id, the first 8 digits at least: see "popgres message history".',
   )
 }
 

@@ -1,13 +1,9 @@
 /**
- * Handing back what a backup holds: a second database, restored beside the living one, is read and
- * what is missing is written. Both speak the same schema. A message keeps its uid where the
- * maildrop is still the one that it was taken from, so that clients see the unique-id that they
- * know; in a maildrop that was made anew it carries the old one as an imported unique-id.
+ * What a backup holds: a second database, restored beside the living one, which speaks the same
+ * schema. Domains, users and empty maildrops are handed back here, messages by put-back.ts.
  */
-import { randomUUID } from 'node:crypto'
 import { type Kysely, type Selectable, sql } from 'kysely'
 import { Failure } from '../../../base/failure.ts'
-import { insertBody, insertStretch, STRETCH_OCTETS, selectStretch } from '../../bodies.ts'
 import type { Database } from '../../postgres/database.ts'
 import type { Tables } from '../../schema.ts'
 
@@ -84,9 +80,12 @@ export async function selectMessageBackups(
 
 /**
  * Settings as they were, but that it stands for no other domain; the id too, unless it is another's
- * by now. @returns its id
+ * by now. @returns its id; undefined: somebody else has made it or that id meanwhile
  */
-export async function insertDomainBackup(db: Database, domain: DomainBackup): Promise<number> {
+export async function insertDomainBackup(
+  db: Database,
+  domain: DomainBackup,
+): Promise<number | undefined> {
   const { domain_id, alias_of, is_alias, alias_of_is_alias, ...settings } = domain
   const taken = await db.kysely
     .selectFrom('domains')
@@ -96,8 +95,10 @@ export async function insertDomainBackup(db: Database, domain: DomainBackup): Pr
   const row = await db.kysely
     .insertInto('domains')
     .values(taken === undefined ? { domain_id, ...settings } : settings)
+    .onConflict((conflict) => conflict.doNothing())
     .returning('domain_id')
-    .executeTakeFirstOrThrow()
+    .executeTakeFirst()
+  if (row === undefined) return undefined
   await passOver(db.kysely, 'domains', 'domain_id', row.domain_id)
   return row.domain_id
 }
@@ -115,14 +116,14 @@ async function passOver(
 
 /**
  * With password and app passwords. What is sealed (APOP, SCRAM) is bound to the ids and goes where
- * one of them is another's by now.
+ * one of them is another's by now. @returns the id; undefined: somebody else has made it meanwhile
  */
 export async function insertUserBackup(
   db: Database,
   domainId: number,
   user: UserBackup,
   credentials: Selectable<Tables['credentials']>[],
-): Promise<number> {
+): Promise<number | undefined> {
   const { user_id, ...row } = user
   return await db.kysely.transaction().execute(async (trx) => {
     const taken = await trx
@@ -136,8 +137,10 @@ export async function insertUserBackup(
     const made = await trx
       .insertInto('users')
       .values({ ...row, ...ofIds, domain_id: domainId })
+      .onConflict((conflict) => conflict.doNothing())
       .returning('user_id')
-      .executeTakeFirstOrThrow()
+      .executeTakeFirst()
+    if (made === undefined) return undefined
     const ids = { domain_id: domainId, user_id: Number(made.user_id) }
     await passOver(trx, 'users', 'user_id', ids.user_id)
     if (credentials.length > 0)
@@ -172,127 +175,6 @@ export async function selectCredentialBackups(
     .where('domain_id', '=', domainId)
     .where('user_id', '=', userId)
     .execute()
-}
-
-/**
- * What lies in the maildrop already is not in the answer.
- * @param isSame by uid; otherwise by unique-id, which all messages then have
- */
-export async function selectMissing(
-  db: Database,
-  { domainId, userId }: Maildrop,
-  messages: readonly MessageBackup[],
-  isSame: boolean,
-): Promise<MessageBackup[]> {
-  const uids = isSame ? messages.map(({ uid }) => uid) : []
-  const uniqueIds = messages.flatMap(({ unique_id }) => unique_id ?? [])
-  const rows = await db.kysely
-    .selectFrom('messages')
-    .select(['uid', 'unique_id'])
-    .where('domain_id', '=', domainId)
-    .where('user_id', '=', userId)
-    .where(sql<boolean>`(uid = any(${uids}::integer[]) or unique_id = any(${uniqueIds}::text[]))`)
-    .execute()
-  const thereUids = new Set(isSame ? rows.map(({ uid }) => uid) : [])
-  const thereIds = new Set(rows.map(({ unique_id }) => unique_id))
-  return messages.filter(
-    ({ uid, unique_id: id }) => !(thereUids.has(uid) || (id !== null && thereIds.has(id))),
-  )
-}
-
-/**
- * Copies a body that is not there, under its own id. One that an earlier run began is begun anew.
- * @throws {Failure} MESSAGE_DAMAGED if the backup has not all of it
- */
-export async function copyBody(
-  db: Database,
-  domainId: number,
-  backup: Database,
-  source: { domainId: number; bodyId: string; bodyOctets: number },
-): Promise<void> {
-  const { bodyId, bodyOctets } = source
-  const body = db.kysely.selectFrom('bodies').select('octets')
-  const there = await body
-    .where('domain_id', '=', domainId)
-    .where('body_id', '=', bodyId)
-    .executeTakeFirst()
-  if (there !== undefined && there.octets !== null) return
-  if (there !== undefined)
-    await db.kysely
-      .deleteFrom('bodies')
-      .where('domain_id', '=', domainId)
-      .where('body_id', '=', bodyId)
-      .where('octets', 'is', null)
-      .execute()
-  await insertBody(db, domainId, bodyId)
-  for (let nth = 0; nth * STRETCH_OCTETS < bodyOctets; nth += 1) {
-    const pieces = await selectStretch(backup, source.domainId, source, nth)
-    await insertStretch(db, domainId, bodyId, nth, Buffer.concat(pieces))
-  }
-  await db.kysely
-    .updateTable('bodies')
-    .set({ octets: bodyOctets })
-    .where('domain_id', '=', domainId)
-    .where('body_id', '=', bodyId)
-    .execute()
-}
-
-/**
- * Puts messages back whose bodies are there: they are laid into the trash and come back from it as
- * everything does, by the function that docs/sql.md documents, which holds the lease.
- * @param isSame the maildrop is the one that they were taken from: uids stay
- * @returns how many were not there; undefined: the maildrop is open in a session
- */
-export async function insertMessageBackups(
-  db: Database,
-  maildrop: Maildrop,
-  messages: readonly MessageBackup[],
-  isSame: boolean,
-): Promise<number | undefined> {
-  const { domainId, userId } = maildrop
-  const ids = { domain_id: domainId, user_id: userId }
-  const laid = { ...ids, session_id: randomUUID(), deleted_at: new Date() }
-  return await db.kysely.transaction().execute(async (trx) => {
-    const firstUid = isSame ? undefined : await reserveUids(trx, maildrop, messages.length)
-    const rows = messages.map(({ body_octets, ...message }, nth) => ({
-      ...message,
-      ...laid,
-      uid: firstUid === undefined ? message.uid : firstUid + nth,
-    }))
-    // One that was deleted since lies there already, by that session's name.
-    await trx
-      .insertInto('trash')
-      .values(rows)
-      .onConflict((conflict) => conflict.doNothing())
-      .execute()
-    const uids = rows.map(({ uid }) => uid)
-    const put = await sql<{ count: number | null }>`
-      select put_back(${domainId}, ${userId}, ${uids}::integer[]) as count`.execute(trx)
-    // What is in the maildrop by now, or all if it is open.
-    await trx
-      .deleteFrom('trash')
-      .where('domain_id', '=', domainId)
-      .where('user_id', '=', userId)
-      .where('session_id', '=', laid.session_id)
-      .execute()
-    return put.rows[0]?.count ?? undefined
-  })
-}
-
-/** @returns the first of `count` uids that nobody else is given */
-async function reserveUids(
-  trx: Kysely<Tables>,
-  { domainId, userId }: Maildrop,
-  count: number,
-): Promise<number> {
-  const { next_uid: next } = await trx
-    .updateTable('maildrops')
-    .set((eb) => ({ next_uid: eb('next_uid', '+', count) }))
-    .where('domain_id', '=', domainId)
-    .where('user_id', '=', userId)
-    .returning('next_uid')
-    .executeTakeFirstOrThrow()
-  return next - count
 }
 
 /** @throws {Failure} OPERATION_REFUSED unless both have had the same migrations */

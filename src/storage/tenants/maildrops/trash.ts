@@ -56,6 +56,27 @@ export async function selectTrash(
 }
 
 /**
+ * Sessions with that beginning of their id of whose deletions the trash has something.
+ * @param userId undefined: of all users of the domain
+ * @param limit ids at most
+ */
+export async function selectTrashSessions(
+  db: Database,
+  { domainId, userId }: { domainId: number; userId: number | undefined },
+  prefix: string,
+  limit: number,
+): Promise<string[]> {
+  const padded = (digit: string): string =>
+    prefix + '00000000-0000-0000-0000-000000000000'.replaceAll('0', digit).slice(prefix.length)
+  const { rows } = await sql<{ session_id: string }>`
+    select distinct session_id from trash
+    where domain_id = ${domainId} and (${userId ?? null}::bigint is null or user_id = ${userId ?? null})
+      and session_id between ${padded('0')}::uuid and ${padded('f')}::uuid
+    order by session_id limit ${limit}`.execute(db.kysely)
+  return rows.map(({ session_id }) => session_id)
+}
+
+/**
  * @returns how many came back
  * @throws {Failure} STORAGE_REFUSED with SQLSTATE 55006 while a session holds the maildrop
  */
