@@ -28,6 +28,7 @@ const CATALOGUE = {
 } as const
 
 export type FailureCode = keyof typeof CATALOGUE
+export const FAILURE_CODES = Object.keys(CATALOGUE) as FailureCode[]
 
 /** Something in the world went wrong. `message` is for the operator, never for a peer. */
 export class Failure extends Error {

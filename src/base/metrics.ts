@@ -5,6 +5,7 @@
  * `popgres_<area>_<what>_<unit>`; those of `popgres_worker_` are told for each process of the node,
  * all others are sums over it.
  */
+import { FAILURE_CODES } from './failure.ts'
 import { Distribution, Metric, type MetricReport, readMetrics, Tally } from './tally.ts'
 
 const describe = (
@@ -37,6 +38,17 @@ const SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 
 const histogram = (name: string, help: string, ...labelNames: string[]): Metric<Distribution> =>
   new Metric(describe('histogram', name, help, labelNames), () => new Distribution(SECONDS))
+
+/** What a run of it is counted under if it fails. */
+const BACKGROUND_TASKS = [
+  'sweep of nodes',
+  'sweep of logins',
+  'retention',
+  'expiry',
+  'session log',
+  'leadership',
+] as const
+export type BackgroundTask = (typeof BACKGROUND_TASKS)[number]
 
 export const METRICS = {
   pop3Connections: gauge('popgres_pop3_connections_open', 'POP3 connections that are open'),
@@ -197,6 +209,7 @@ export const METRICS = {
     'task',
   ),
   workerUp: readGauge('popgres_worker_up', '1 if the process answered in time when asked for this'),
+  workerPid: readGauge('popgres_worker_pid', 'Process id of the worker'),
   workerSilence: readGauge(
     'popgres_worker_silence_seconds',
     'Time since the process last gave a sign of life, which it does each second',
@@ -242,8 +255,12 @@ const KNOWN: readonly (readonly [Metric, readonly string[]])[] = [
   [METRICS.deliveryRecipients, ['accepted', 'unknown-user', 'over-quota', 'too-many', 'failed']],
   [METRICS.deliveryCopies, ['delivered', 'over-quota', 'unknown-user', 'too-large', 'failed']],
   [METRICS.nodeWorkerExits, ['in order', 'died']],
+  [METRICS.backgroundFailures, BACKGROUND_TASKS],
 ]
 for (const [metric, values] of KNOWN) for (const value of values) metric.of(value)
+for (const door of ['hot', 'bulk', 'kysely'])
+  for (const code of FAILURE_CODES.filter((one) => one.startsWith('STORAGE_')))
+    METRICS.statementFailures.of(door, code)
 
 /** Told for each process; the supervisor adds which. */
 export const PER_WORKER = 'popgres_worker_'

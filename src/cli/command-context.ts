@@ -12,6 +12,7 @@ import { parseSettings, type Settings } from '../base/settings.ts'
 import { checkSchema } from '../storage/migrator.ts'
 import { type Database, openDatabase } from '../storage/postgres/database.ts'
 import { findEmbedded } from './embedded-postgres.ts'
+import { tellOfSilence } from './waiting.ts'
 
 export interface CommandContext {
   readonly env: NodeJS.ProcessEnv
@@ -48,9 +49,11 @@ export async function withBareDatabase<T>(
   const log = openLog(settings.POPGRES_LOG_LEVEL)
   const connectionsMax = CONNECTIONS_MAX
   const db = openDatabase({ url, applicationName: 'popgres admin', connectionsMax })
+  const stopTelling = tellOfSilence()
   try {
     return await work({ db, settings, keyring, log })
   } finally {
+    stopTelling()
     await db.close()
   }
 }

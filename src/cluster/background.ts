@@ -7,7 +7,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
-import { METRICS } from '../base/metrics.ts'
+import { type BackgroundTask, METRICS } from '../base/metrics.ts'
 import { sweepLastLogins } from '../storage/leases.ts'
 import { sweepNodes } from '../storage/nodes.ts'
 import type { Database } from '../storage/postgres/database.ts'
@@ -81,7 +81,7 @@ export class Background {
     return this.#stopping.signal.aborted || !this.#leadership.isOurs()
   }
 
-  async #repeat(job: string, intervalMs: number, work: () => Promise<void>): Promise<void> {
+  async #repeat(job: BackgroundTask, intervalMs: number, work: () => Promise<void>): Promise<void> {
     const { signal } = this.#stopping
     while (!signal.aborted) {
       // Half to one and a half times the interval: nodes that started together drift apart.
@@ -130,7 +130,10 @@ export class Background {
   }
 
   /** Domains whose server is away are left for the next time, the others are not. */
-  async #forEachDomain(job: string, work: (domainId: number) => Promise<void>): Promise<void> {
+  async #forEachDomain(
+    job: BackgroundTask,
+    work: (domainId: number) => Promise<void>,
+  ): Promise<void> {
     const away: number[] = []
     for (const domainId of await selectDomainIds(this.#db)) {
       if (this.#isOver()) break

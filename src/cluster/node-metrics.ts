@@ -15,7 +15,9 @@ import { measureProcess } from './worker-reports.ts'
 const ANSWER_MS = 1_000
 /** What the supervisor knows of workers, and is not told of itself. */
 const OF_WORKERS: ReadonlySet<string> = new Set(
-  [METRICS.workerUp, METRICS.workerSilence, METRICS.workerDatabase].map(({ name }) => name),
+  [METRICS.workerUp, METRICS.workerPid, METRICS.workerSilence, METRICS.workerDatabase].map(
+    ({ name }) => name,
+  ),
 )
 /** The label `worker` of this process. */
 const SUPERVISOR = 'supervisor'
@@ -151,6 +153,7 @@ function signsOfLife(members: readonly Member[], owing: ReadonlySet<Member>): Me
   })
   return [
     told(METRICS.workerUp, (member) => (owing.has(member) ? 0 : 1)),
+    told(METRICS.workerPid, ({ worker }) => worker.process.pid ?? 0),
     told(METRICS.workerSilence, ({ silentBeats }) => silentBeats),
     told(METRICS.workerDatabase, ({ hasDatabase }) => (hasDatabase ? 1 : 0)),
   ]

@@ -12,6 +12,8 @@ import type { DrainOrder, FromWorker, ServingAddresses, ToWorker } from './worke
 
 /** After its grace a worker still gives leases back; then it is ended by force. */
 const KILL_AFTER_GRACE_MS = 2_000
+/** A database that is away is not waited for, so a worker serves within a second or two. */
+const SERVES_WITHIN_MS = 30_000
 /** A fork gets them by a message: its environment can be read by others. */
 const WITHOUT_SECRETS = Object.fromEntries(SECRET_NAMES.map((name) => [name, undefined]))
 
@@ -20,10 +22,12 @@ export interface WorkerProcessOptions {
   makeStart: (nodeId: string) => ToWorker
   /** The worker has ended, whatever by, and may have left leases under these ids. */
   onNodesGone: (nodeIds: readonly string[]) => void
+  /** Then it hangs, and is ended; only tests change it. */
+  servesWithinMs?: number | undefined
 }
 
 export class WorkerProcess {
-  /** Where it listens; rejects with SETTINGS_INVALID if it cannot, or ends before it does. */
+  /** Where it listens; rejects with SETTINGS_INVALID if it cannot, hangs, or ends before it does. */
   readonly serving: Promise<ServingAddresses>
   /** By which signal or status. */
   readonly exited: Promise<string>
@@ -31,6 +35,8 @@ export class WorkerProcess {
   readonly #worker: Worker
   readonly #options: WorkerProcessOptions
   readonly #forkedAt = performance.now()
+  #hanging: NodeJS.Timeout | undefined
+  #hangs = false
   /** The first is the one it was given. */
   readonly #nodeIds = [randomUUID() as string]
 
@@ -53,15 +59,27 @@ export class WorkerProcess {
       worker.once('exit', (status, signal) =>
         refuse(`a worker ended before it served (${endOf(status, signal)})`),
       )
+      this.#hanging = setTimeout(() => {
+        this.#hangs = true
+        options.log.error({ worker: this.pid }, 'a worker hangs before it serves: it is ended')
+        refuse('a new worker does not come to serve')
+        this.kill()
+      }, options.servesWithinMs ?? SERVES_WITHIN_MS)
     })
+    const settle = (): void => clearTimeout(this.#hanging)
     // Who forks another for one that died waits for neither.
-    this.serving.catch(() => {})
+    this.serving.then(settle, settle)
     this.exited = new Promise((resolve) => {
       worker.once('exit', (status, signal) => {
         options.onNodesGone(this.#nodeIds)
         resolve(endOf(status, signal))
       })
     })
+  }
+
+  /** It did not come to serve in time, and was ended. */
+  get hangs(): boolean {
+    return this.#hangs
   }
 
   get livedMs(): number {

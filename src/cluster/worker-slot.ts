@@ -4,7 +4,7 @@
  * reload a successor, which serves before its predecessor is told to leave. What the slot forks by
  * is its own: a reload that stops half way leaves the other slots as they were.
  */
-import { Failure } from '../base/failure.ts'
+import type { Failure } from '../base/failure.ts'
 import type { Log } from '../base/log.ts'
 import type { DrainOrder, ServingAddresses, ToWorker } from './worker-messages.ts'
 import { WorkerProcess, type WorkerProcessOptions } from './worker-process.ts'
@@ -12,8 +12,8 @@ import { WorkerProcess, type WorkerProcessOptions } from './worker-process.ts'
 const PAUSE_MIN_MS = 100
 const PAUSE_MAX_MS = 30_000
 const HEALTHY_MS = 60_000
-/** A database that is away is not waited for, so a successor serves within a second or two. */
-const SERVES_WITHIN_MS = 30_000
+/** Workers that hang at the start of the node before it is given up. */
+const START_TRIES = 3
 
 /** What a worker is told at its start. */
 export type MakeStart = (nodeId: string) => ToWorker
@@ -22,6 +22,7 @@ export interface WorkerSlotOptions {
   log: Log
   makeStart: MakeStart
   onNodesGone: WorkerProcessOptions['onNodesGone']
+  servesWithinMs?: WorkerProcessOptions['servesWithinMs']
 }
 
 export class WorkerSlot {
@@ -44,15 +45,24 @@ export class WorkerSlot {
   }
 
   /**
-   * Forks the first worker.
+   * Forks the first worker, and another one if it hangs.
    * @returns where it listens
    * @throws {Failure} SETTINGS_INVALID if it cannot listen, or ends before it does
    */
   async start(): Promise<ServingAddresses> {
-    this.#worker = this.#fork(this.#makeStart)
-    const addresses = await this.#worker.serving
-    this.#isKept = true
-    return addresses
+    for (let tries = 1; ; tries++) {
+      const worker = this.#fork(this.#makeStart)
+      this.#worker = worker
+      try {
+        const addresses = await worker.serving
+        this.#isKept = true
+        return addresses
+      } catch (error) {
+        if (!worker.hangs || tries === START_TRIES) throw error
+        await worker.exited
+        if (this.#isStopping) throw error
+      }
+    }
   }
 
   /**
@@ -65,7 +75,7 @@ export class WorkerSlot {
     const successor = this.#fork(makeStart)
     this.#successor = successor
     try {
-      await servesInTime(successor)
+      await successor.serving
     } catch (error) {
       successor.kill()
       await successor.exited
@@ -126,14 +136,4 @@ export class WorkerSlot {
       log.error({ reason: error.message }, 'a worker does not start'),
     )
   }
-}
-
-/** @throws {Failure} SETTINGS_INVALID */
-async function servesInTime({ serving }: WorkerProcess): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    const failure = new Failure('SETTINGS_INVALID', 'a new worker does not come to serve')
-    timer = setTimeout(() => reject(failure), SERVES_WITHIN_MS)
-  })
-  await Promise.race([serving, late]).finally(() => clearTimeout(timer))
 }

@@ -133,6 +133,8 @@ test('one page for all workers, and what they counted does not fall when one han
   expect(
     ['1', '2'].map((worker) => hanging.get(`popgres_worker_up{worker="${worker}"}`)).sort(),
   ).toEqual([0, 1])
+  const asleep = hanging.get('popgres_worker_up{worker="1"}') === 0 ? '1' : '2'
+  expect(hanging.get(`popgres_worker_pid{worker="${asleep}"}`)).toBe(first)
   // The other one serves: the node is ready.
   expect((await pages.ask('/readyz')).status).toBe(200)
 

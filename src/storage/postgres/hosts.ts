@@ -21,11 +21,19 @@ interface Host {
   isDoubted: boolean
   /** Why the last connection to it was none; undefined: it was one. */
   refusal: Failure | undefined
+  /** Address and port that its name led to; undefined: none yet, or a Unix socket. */
+  peer: string | undefined
 }
 
 /** What a try needs of a client of pg. */
 export interface HostClient extends EventEmitter {
-  connection: EventEmitter & { stream: { destroy(error: Error): unknown } }
+  connection: EventEmitter & {
+    stream: {
+      destroy(error: Error): unknown
+      remoteAddress?: string | undefined
+      remotePort?: number | undefined
+    }
+  }
   end(): Promise<void>
   /** @returns what WHY_NOT_WRITABLE says */
   askWhyNotWritable(): Promise<string | null>
@@ -65,6 +73,7 @@ export class Hosts {
       config: { connectionString: url },
       isDoubted: false,
       refusal: undefined,
+      peer: undefined,
     }))
     const [first] = this.#hosts
     if (first === undefined) throw new Error('there is a host')
@@ -114,9 +123,13 @@ export class Hosts {
     this.#turn = host
     this.#clients.set(client, host)
     client.once('end', () => this.#clients.delete(client))
+    const { remoteAddress, remotePort } = client.connection.stream
+    host.peer = remoteAddress && `${remoteAddress} ${remotePort}`
     const before = this.#inUse
     this.#inUse = host
     if (before === host || this.#hosts.length === 1) return
+    // Another name of the same server: there is nothing to cut.
+    if (before !== undefined && host.peer !== undefined && before.peer === host.peer) return
     for (const [other, its] of this.#clients)
       if (its !== host) other.connection.stream.destroy(new Error(`${host.name} is used now`))
     this.#onUsed(host.name, before?.name)

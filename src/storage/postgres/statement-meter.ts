@@ -10,6 +10,14 @@ interface Counts {
   seconds: Tally
 }
 
+let pending = 0
+let lastSignAt = 0
+
+/** For how long something has been asked of PostgreSQL and it has said nothing; 0: nothing is. */
+export function silentMs(): number {
+  return pending === 0 ? 0 : performance.now() - lastSignAt
+}
+
 export class StatementMeter {
   readonly #door: string
   readonly #pending: Tally
@@ -25,13 +33,17 @@ export class StatementMeter {
   /** @returns what `end` wants to know */
   begin(): number {
     this.#pending.add(1)
-    return performance.now()
+    const now = performance.now()
+    if (pending++ === 0) lastSignAt = now
+    return now
   }
 
   /** Whether it failed or not. */
   end(name: string, beganAt: number): void {
     this.#pending.add(-1)
-    const seconds = (performance.now() - beganAt) / 1_000
+    pending--
+    lastSignAt = performance.now()
+    const seconds = (lastSignAt - beganAt) / 1_000
     const counts = this.#counts.get(name) ?? this.#enter(name)
     counts.executions.add()
     counts.seconds.add(seconds)

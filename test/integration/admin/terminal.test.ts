@@ -6,6 +6,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { hashSync } from 'bcryptjs'
+import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { putMessage } from '../../support/mail.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
@@ -141,6 +142,18 @@ describe.runIf(hasScript)('on a terminal', () => {
     const { screen } = await terminal.ended
     expect(screen).toContain('Subject: \\x1b]0;x\\x07')
     expect(screen).not.toContain('\x1b')
+  })
+
+  test('a database that says nothing for a while is told, once, and the command goes on', async () => {
+    const holder = await database.db.kysely.startTransaction().execute()
+    await sql`lock table domains in access exclusive mode`.execute(holder)
+    const terminal = openTerminal(['domain', 'list'])
+    await terminal.sees('popgres: still waiting for the database (Ctrl-C gives up)')
+    await holder.rollback().execute()
+    const { status, screen } = await terminal.ended
+    expect(status).toBe(0)
+    expect(screen.match(/still waiting/g)).toHaveLength(1)
+    expect(screen).toContain('terminal.example')
   })
 
   test('an import of users shows how far it is', async () => {

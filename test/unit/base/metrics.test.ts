@@ -69,6 +69,20 @@ test('labels that somebody makes up do not fill the memory', () => {
   expect(values.at(-1)).toEqual({ labels: { x: 'other', y: 'other' }, value: 4_600 })
 })
 
+test('failures have a zero before the first: a rate needs a first value', () => {
+  const zeros = (name: string) =>
+    reportMetrics()
+      .find((metric) => metric.name === name)
+      ?.values.filter(({ value }) => value === 0)
+      .map(({ labels }) => Object.values(labels).join(' '))
+  const codes = ['CONFLICT', 'IN_DOUBT', 'LOGIN_REFUSED', 'REFUSED', 'UNAVAILABLE']
+  const doors = ['hot', 'bulk', 'kysely']
+  expect(zeros('popgres_statement_failures_total')?.toSorted()).toEqual(
+    doors.flatMap((door) => codes.map((code) => `${door} STORAGE_${code}`)).toSorted(),
+  )
+  expect(zeros('popgres_background_failures_total')).toHaveLength(6)
+})
+
 test('what is read is read anew each time, of all that are there', () => {
   const stop = [1, 2].map((n) => whenRead(() => METRICS.poolInUse.of('bulk').add(n)))
   const read = () =>
