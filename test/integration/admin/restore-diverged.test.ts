@@ -145,6 +145,39 @@ test('two at once that have to renumber: the message is there once', async () =>
   await pair.expectSound()
 })
 
+test('two users at once who share a large body: both read it whole', async () => {
+  const { living, backup, alice, bob } = pair
+  const large = longMessage(8_000_000)
+  await putMessage(backup.db, alice.domainId, [alice.userId, bob.userId], large)
+  const others = [living, backup].map(({ url }) => openTestConnection(url))
+  const [db, copy] = others as [(typeof others)[0], (typeof others)[0]]
+  try {
+    const request = { sessionId: undefined, isDryRun: false }
+    const reports = await Promise.all([
+      restoreFrom(living.db, backup.db, { ...request, whose: ALICE }),
+      restoreFrom(db, copy, { ...request, whose: BOB }),
+    ])
+    expect(reports.map(({ users: [user] }) => user?.restored)).toEqual([1, 1])
+  } finally {
+    for (const other of others) await other.close()
+  }
+  for (const ids of [alice, bob])
+    expect((await pair.stored(ids)).at(-1) === large.toString('latin1')).toBe(true)
+  await pair.expectSound()
+})
+
+test('a body that the backup has not all of leaves nothing here', async () => {
+  const { living, backup, alice } = pair
+  const { bodyId } = await putMessage(backup.db, alice.domainId, [alice.userId], LONG)
+  await sql`delete from body_chunks where body_id = ${bodyId} and seq = 70`.execute(
+    backup.db.kysely,
+  )
+  const request = { whose: ALICE, sessionId: undefined, isDryRun: false }
+  await expect(restoreFrom(living.db, backup.db, request)).rejects.toThrow(bodyId)
+  const rows = await living.db.kysely.selectFrom('bodies').select('body_id').execute()
+  expect(rows).toHaveLength(3)
+})
+
 test('a body that an older version left half copied is copied anew', async () => {
   const { living, backup, alice } = pair
   const { bodyId } = await putMessage(backup.db, alice.domainId, [alice.userId], LONG)
