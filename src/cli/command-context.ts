@@ -12,7 +12,7 @@ import { parseSettings, type Settings } from '../base/settings.ts'
 import { checkSchema } from '../storage/migrator.ts'
 import { type Database, openDatabase } from '../storage/postgres/database.ts'
 import { findEmbedded } from './embedded-postgres.ts'
-import { tellOfSilence } from './waiting.ts'
+import { tellOfSilence } from './progress.ts'
 
 export interface CommandContext {
   readonly env: NodeJS.ProcessEnv

@@ -27,7 +27,7 @@ export interface WorkerProcessOptions {
 }
 
 export class WorkerProcess {
-  /** Where it listens; rejects with SETTINGS_INVALID if it cannot, hangs, or ends before it does. */
+  /** Where it listens; rejects with SETTINGS_INVALID if it cannot, hangs or ends before. */
   readonly serving: Promise<ServingAddresses>
   /** By which signal or status. */
   readonly exited: Promise<string>

@@ -88,16 +88,14 @@ async function selectPresent(
   const uids = isSame ? messages.map(({ uid }) => uid) : []
   const uniqueIds = messages.flatMap(({ unique_id }) => unique_id ?? [])
   const bodyIds = messages.map(({ body_id }) => body_id)
-  const { rows } = await sql<Present>`
+  const query = sql<Present>`
     select uid, unique_id, octets, body_id, prefix, false as "isTrash" from messages
     where domain_id = ${domainId} and user_id = ${userId} and (uid = any (${uids}::integer[])
       or unique_id = any (${uniqueIds}::text[]) or body_id = any (${bodyIds}::uuid[]))
     union all
     select uid, null, octets, body_id, prefix, true from trash
-    where domain_id = ${domainId} and user_id = ${userId} and uid = any (${uids}::integer[])`.execute(
-    db.kysely,
-  )
-  return rows
+    where domain_id = ${domainId} and user_id = ${userId} and uid = any (${uids}::integer[])`
+  return (await query.execute(db.kysely)).rows
 }
 
 /** Of digests of chunks, which are cut alike everywhere: no body is in memory as a whole. */

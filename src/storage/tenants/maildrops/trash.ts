@@ -70,7 +70,8 @@ export async function selectTrashSessions(
     prefix + '00000000-0000-0000-0000-000000000000'.replaceAll('0', digit).slice(prefix.length)
   const { rows } = await sql<{ session_id: string }>`
     select distinct session_id from trash
-    where domain_id = ${domainId} and (${userId ?? null}::bigint is null or user_id = ${userId ?? null})
+    where domain_id = ${domainId}
+      and user_id = coalesce(${userId ?? null}::bigint, user_id)
       and session_id between ${padded('0')}::uuid and ${padded('f')}::uuid
     order by session_id limit ${limit}`.execute(db.kysely)
   return rows.map(({ session_id }) => session_id)
