@@ -4,9 +4,9 @@
  * one that the old server took.
  */
 import { randomUUID } from 'node:crypto'
-import pg from 'pg'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { upsertOldServer } from '../../src/storage/tenants/old-servers.ts'
+import { Holder, waitingFor } from '../integration/storage/fixtures.ts'
 import { loginSoon } from '../support/login-soon.ts'
 import { NodeProcess } from '../support/node-process.ts'
 import {
@@ -21,7 +21,6 @@ import { servingUrl } from '../support/postgres-setup.ts'
 
 const PASSWORD = 'Old-Horse-77'
 const MESSAGES = 6
-const WAIT_MS = 20_000
 
 const OLD: OldUser = {
   password: PASSWORD,
@@ -148,28 +147,19 @@ test('all mail is there and the password not yet: another worker fetches nothing
   const node = start()
   const { pop3 } = await node.addresses()
   // Whoever wants to keep the password waits for this; mail comes in.
-  const lock = new pg.Client(database.url)
-  closers.push(() => lock.end())
-  await lock.connect()
-  await lock.query('begin')
+  const [lock, observer] = [await Holder.open(database.url), await Holder.open(database.url)]
+  closers.push(
+    () => lock.close(),
+    () => observer.close(),
+  )
+  await lock.begin()
   await lock.query('select from users where domain_id = $1 for no key update', [domainId])
   const client = await begin(pop3, user)
-  await untilBlocked(lock)
+  await waitingFor(observer, lock.pid)
   await killMover(node, domainId, client)
-  await lock.query('rollback')
+  await lock.commit()
 
   await expectWhole(await loginSoon(pop3, user, PASSWORD))
   expect(old.count('RETR')).toBe(MESSAGES)
   await expectMoved(setting)
 })
-
-/** That somebody waits for a lock is no event: it is asked for until the deadline. */
-async function untilBlocked(client: pg.Client): Promise<void> {
-  const deadline = performance.now() + WAIT_MS
-  for (;;) {
-    const { rows } = await client.query(`select from pg_stat_activity
-      where pg_backend_pid() = any (pg_blocking_pids(pid))`)
-    if (rows.length > 0) return
-    if (performance.now() > deadline) throw new Error('nobody keeps a password')
-  }
-}

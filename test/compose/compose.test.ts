@@ -132,6 +132,37 @@ describe.skipIf(missing !== undefined)(title, { timeout: STEP_MS }, () => {
     expect(tell('two nodes again')).toEqual({})
   })
 
+  test('PostgreSQL is away: every door says so, and all goes on when it is back', async () => {
+    const since = new Date().toISOString()
+    const haproxy = (await stack.run('docker-compose ps -q haproxy')).trim()
+    const follow = ['logs', '-f', '--since', since, haproxy]
+    const noneIsReady = ['pop3', 'pop3s', 'lmtp'].map((name) =>
+      stack.line('docker', follow, new RegExp(`Server ${name}/\\S+ is DOWN.* 0 active`)),
+    )
+    await stack.run('docker-compose stop postgres')
+    await Promise.all(noneIsReady)
+    const { user, password } = accounts[0] as Account
+    for (const door of ['pop3', 'pop3s'] as const) {
+      const client = await (door === 'pop3s'
+        ? Pop3Client.connectTls(doors.pop3s)
+        : Pop3Client.connect(doors.pop3))
+      expect(await client.line()).toMatch(/^\+OK/)
+      if (door === 'pop3') await client.startTls()
+      await client.ask(`USER ${user}`)
+      expect(await client.ask(`PASS ${password}`)).toMatch(/^-ERR \[SYS\/TEMP\]/)
+      client.socket.destroy()
+    }
+    const lmtp = await LineClient.connect(doors.lmtp)
+    expect(await lmtp.reply()).toMatch(/^220/)
+    for (const line of ['LHLO me', 'MAIL FROM:<>']) await lmtp.ask(line)
+    expect(await lmtp.ask(`RCPT TO:<${user}>`)).toMatch(/^451/)
+    lmtp.destroy()
+    await stack.run('docker-compose start postgres')
+    await traffic.everyoneIsServed(accounts)
+    await traffic.goesOn(50, 50)
+    tell('PostgreSQL away')
+  })
+
   test('a node is killed: what was promised holds, and the node comes back', async () => {
     const [node = ''] = await stack.nodes()
     const started = stack.line(

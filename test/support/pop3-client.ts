@@ -12,11 +12,22 @@ export class Pop3Client {
   /** Resolves when the connection is closed, with whatever was not read. */
   readonly closed: Promise<Buffer>
   #socket: Socket
-  #buffer = Buffer.alloc(0)
+  /** Of twice what it has had to hold: appending to a long message costs what is appended. */
+  #store = Buffer.allocUnsafeSlow(65_536)
+  /** What was not read yet, in the store. */
+  #buffer = this.#store.subarray(0, 0)
   #wake: (() => void) | undefined
   #isClosed = false
   readonly #receive = (chunk: Buffer): void => {
-    this.#buffer = Buffer.concat([this.#buffer, chunk])
+    let begin = this.#buffer.byteOffset
+    const end = this.#buffer.length + chunk.length
+    if (begin + end > this.#store.length) {
+      this.#store = Buffer.allocUnsafeSlow(2 * Math.max(end, 32_768))
+      this.#buffer.copy(this.#store)
+      begin = 0
+    }
+    chunk.copy(this.#store, begin + end - chunk.length)
+    this.#buffer = this.#store.subarray(begin, begin + end)
     this.#wake?.()
   }
 

@@ -13,6 +13,7 @@ import { putMessage } from '../../support/mail.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
 import { startTestNode, type TestNode } from '../../support/pop3-node.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
+import { Holder, waitingFor } from '../storage/fixtures.ts'
 import { openProgram, type Program } from './program.ts'
 import { type Ids, putSession, sessionCount } from './rows.ts'
 
@@ -264,20 +265,12 @@ describe('under a hold', () => {
 
 test('a hold that is being set is waited for by whoever removes', async () => {
   await fill('ada@race.example', 'one\r\n')
-  const other = new Client(database.url)
-  await other.connect()
-  await client.query('begin')
-  await client.query("select set_hold('ada@race.example', 'case')")
-  const removing = other.query("select remove_user('ada@race.example')").then(
-    () => undefined,
-    (error: unknown) => error,
-  )
-  const waiting = `select 1 from pg_stat_activity
-    where datname = current_database() and pg_backend_pid() = any (pg_blocking_pids(pid))`
-  const deadline = performance.now() + 20_000
-  while ((await client.query(waiting)).rows.length === 0)
-    if (performance.now() > deadline) throw new Error('nobody waits')
-  await client.query('commit')
-  expect(await removing).toMatchObject({ constraint: HELD_KEY })
-  await other.end()
+  const [setting, observer] = [await Holder.open(database.url), await Holder.open(database.url)]
+  await setting.begin()
+  await setting.query("select set_hold('ada@race.example', 'case')")
+  const removing = refusedBy("select remove_user('ada@race.example')")
+  await waitingFor(observer, setting.pid)
+  await setting.commit()
+  expect(await removing).toBe(HELD_KEY)
+  await Promise.all([setting.close(), observer.close()])
 })

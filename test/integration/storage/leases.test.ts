@@ -13,6 +13,7 @@ import {
   resolveCommit,
 } from '../../../src/storage/leases.ts'
 import type { Database } from '../../../src/storage/postgres/database.ts'
+import { isPooled } from '../../support/pgbouncer.ts'
 import { addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
 import {
   acquire,
@@ -163,7 +164,8 @@ describe('the lease', () => {
     expect(await ask()).toEqual({ kind: 'credential-changed' })
   })
 
-  test('whose row is locked is in use', async () => {
+  // Behind a pooler the owner's connections wait for locks without end: see pgbouncer.test.ts.
+  test.skipIf(isPooled)('whose row is locked is in use', async () => {
     const user = await addUser(db, 'ada@locked.test')
     await acquire(db, 'ada@locked.test', nodeId)
     const holder = await Holder.open(database.url)
@@ -174,7 +176,9 @@ describe('the lease', () => {
     await holder.close()
   })
 
-  test('is waited for while a table is changed, and sees what was committed meanwhile', async () => {
+  const seesWhatIsNew =
+    'is waited for while a table is changed, and sees what was committed meanwhile'
+  test.skipIf(isPooled)(seesWhatIsNew, async () => {
     const user = await addUser(db, 'ada@changing.test')
     const account = await selectLoginAccount(db, 'changing.test', 'ada')
     const { lease } = await acquire(db, 'ada@changing.test', nodeId)
