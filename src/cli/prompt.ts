@@ -48,17 +48,17 @@ export async function promptPassword(what: string): Promise<Secret> {
 }
 
 /**
- * Removing wants the name typed, or --yes.
- * @param loss what will be removed, told first
+ * What destroys wants the name typed, or --yes.
+ * @param loss what will happen, told first: whole sentences
  * @throws {Failure} OPERATION_REFUSED unless `name` was typed
  */
 export async function confirmLoss(name: string, loss: string, isYes: boolean): Promise<void> {
   if (isYes) return
-  if (!isTerminal()) throw refused(`${loss} nothing was removed: add --yes to remove it`)
+  if (!isTerminal()) throw refused(`${loss} Nothing was changed: add --yes to go ahead`)
   process.stderr.write(`${loss}\n`)
-  const typed = await ask(`Type ${name} to remove it: `, false)
+  const typed = await ask(`Type ${name} to go ahead: `, false)
   if (typed.trim().toLowerCase() !== name.toLowerCase())
-    throw refused('that was not the name: nothing was removed')
+    throw refused('that was not the name: nothing was changed')
 }
 
 /**

@@ -7,7 +7,7 @@
  */
 import { isFailure } from '../base/failure.ts'
 import type { Database, Statement } from './postgres/database.ts'
-import { decodeInt4, decodeUuid, present } from './postgres/decode.ts'
+import { decodeInt4, decodeInt8, decodeUuid, present } from './postgres/decode.ts'
 import { sqlStateOf } from './postgres/sqlstate.ts'
 import { isFreeSql } from './tenants/holds.ts'
 
@@ -43,6 +43,29 @@ export const DELETE_BODY: Statement = {
   returning 1`,
 }
 
+// What a change of policy means at once: of a domain for all who have no days of their own.
+export const DUE_MESSAGES: Statement = {
+  name: 'messages-due',
+  text: `select count(*) from (
+    select from users u join messages m on m.domain_id = $1 and m.user_id = u.user_id
+    where u.domain_id = $1
+    and (u.user_id = $2::bigint or $2::bigint is null and u.expire_days is null)
+    and m.received_at <= now() - make_interval(days => $3::integer)
+    and ${isFreeSql('u.user_id')}
+    limit $4
+  ) due`,
+}
+
+export const DUE_TRASH: Statement = {
+  name: 'trash-due',
+  text: `select count(*) from (
+    select from trash t where t.domain_id = $1
+    and t.deleted_at <= now() - make_interval(days => $2::integer)
+    and ${isFreeSql('t.user_id')}
+    limit $3
+  ) due`,
+}
+
 // A function, as the lease is taken for each maildrop in turn: see migrations/.
 export const EXPIRE_MESSAGES: Statement = {
   name: 'messages-expire',
@@ -67,6 +90,32 @@ export async function expireMessages(
 ): Promise<number> {
   const [row = []] = await db.bulk(EXPIRE_MESSAGES, [domainId, limit])
   return decodeInt4(present(row, 0))
+}
+
+/**
+ * Looks at what expireMessages looks at, and moves nothing.
+ * @param userId undefined: all users of the domain who have no days of their own
+ * @param limit where counting stops
+ */
+export async function countDueMessages(
+  db: Database,
+  { domainId, userId }: { domainId: number; userId: number | undefined },
+  days: number,
+  limit: number,
+): Promise<number> {
+  const [row = []] = await db.bulk(DUE_MESSAGES, [domainId, userId ?? null, days, limit])
+  return decodeInt8(present(row, 0))
+}
+
+/** What purgeTrash would remove, were the domain's trash_days these. */
+export async function countDueTrash(
+  db: Database,
+  domainId: number,
+  days: number,
+  limit: number,
+): Promise<number> {
+  const [row = []] = await db.bulk(DUE_TRASH, [domainId, days, limit])
+  return decodeInt8(present(row, 0))
 }
 
 /**

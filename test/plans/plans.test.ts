@@ -58,7 +58,13 @@ const SORTING = new Map([
 ])
 
 /** Statements that go through what a whole domain has. */
-const DOMAIN_WIDE = new Set(['bodies-unnamed', 'held-users-guard', 'trash-purge'])
+const DOMAIN_WIDE = new Set([
+  'bodies-unnamed',
+  'held-users-guard',
+  'messages-due',
+  'trash-due',
+  'trash-purge',
+])
 
 interface PlanNode {
   'Node Type': string

@@ -3,6 +3,7 @@
  * domain takes mail. The subject is a domain, or the address of a user who differs from its domain.
  */
 import type { Database } from '../../storage/postgres/database.ts'
+import { countDueMessages, countDueTrash } from '../../storage/retention.ts'
 import {
   type DomainPolicy,
   selectDomainPolicy,
@@ -12,8 +13,13 @@ import {
   updateUserPolicy,
 } from '../../storage/tenants/policies.ts'
 import { refused, refusing } from '../refusal.ts'
-import { requireDomain } from './domains.ts'
-import { requireUser } from './users.ts'
+import { requireDomain, showDomain } from './domains.ts'
+import { requireUser, showUser } from './users.ts'
+
+/** LIMIT: beyond it nobody asks for the exact number, and counting would take long. */
+const DUE_MAX = 100_000
+/** As the constraints on domains and users have it. */
+const DAYS_MAX = 36_500
 
 /** Of a domain, always. */
 type MailPolicy = Pick<
@@ -45,6 +51,25 @@ export interface PolicyChange extends Partial<Omit<MailPolicy, 'separator'>> {
   separator?: string | undefined
 }
 
+/** What a change of policy will do to what is there already. */
+export interface PolicyEffect {
+  /** undefined: messages never expire, or nothing was said about it */
+  expiry: Due | undefined
+  trash: Due | undefined
+  /** how long what expires can then be restored */
+  trashDays: number
+}
+
+export interface Due {
+  days: number
+  /** so many are older; those under a legal hold are not counted */
+  due: number
+  /** there may be more than `due` */
+  isMore: boolean
+  /** of all */
+  total: number
+}
+
 /** @param subject a domain or an address */
 export async function showPolicy(db: Database, subject: string): Promise<Policy> {
   if (!subject.includes('@')) {
@@ -57,7 +82,7 @@ export async function showPolicy(db: Database, subject: string): Promise<Policy>
 }
 
 /**
- * Takes effect at the next login; EXPIRE within an hour or two.
+ * Takes effect at the next login; EXPIRE within an hour and a half.
  * @param subject a domain or an address
  * @throws {Failure} OPERATION_REFUSED
  */
@@ -71,6 +96,41 @@ export async function changePolicy(
   if (subject.includes('@')) await changeUserPolicy(db, subject, change)
   else await changeDomainPolicy(db, subject, change)
 }
+
+/**
+ * What `changePolicy` would do at once; it changes nothing, and refuses nothing that is not about
+ * the subject.
+ * @throws {Failure} OPERATION_REFUSED
+ */
+export async function foreseePolicy(
+  db: Database,
+  subject: string,
+  { expireDays, trashDays }: PolicyChange,
+): Promise<PolicyEffect> {
+  const user = subject.includes('@') ? (await requireUser(db, subject)).row : undefined
+  const { domainId } = user ?? (await requireDomain(db, subject))
+  const domain = await selectDomainPolicy(db, domainId)
+  const shown = user ? await showUser(db, subject) : await showDomain(db, subject)
+  const days = user !== undefined && expireDays === 'inherit' ? domain.expireDays : expireDays
+  const whose = { domainId, userId: user?.userId }
+  return {
+    // A user's 0 is its own "never", a domain's is refused when it is set, as is what is too large.
+    expiry:
+      typeof days === 'number' && days > 0 && days <= DAYS_MAX
+        ? toDue(days, shown.messageCount, await countDueMessages(db, whose, days, DUE_MAX))
+        : undefined,
+    trash:
+      user === undefined && trashDays !== undefined && trashDays <= DAYS_MAX
+        ? toDue(trashDays, shown.trashCount, await countDueTrash(db, domainId, trashDays, DUE_MAX))
+        : undefined,
+    trashDays: trashDays ?? domain.trashDays,
+  }
+}
+
+const toDue = (days: number, total: number, due: number): Due => ({
+  ...{ days, due, total },
+  isMore: due === DUE_MAX,
+})
 
 async function changeUserPolicy(
   db: Database,
