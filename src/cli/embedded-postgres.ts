@@ -27,6 +27,7 @@ import {
 import { DATABASE_NAME, ensurePgData, SUPERUSER_NAME } from './embedded/initdb.ts'
 import {
   findPostmaster,
+  lastPortOf,
   type Postmaster,
   socketDirectoryOf,
   startPostmaster,
@@ -188,7 +189,13 @@ class PostmasterKeeper {
   /** @returns the port */
   async start(): Promise<number> {
     this.#truncateLog()
-    const postmaster = await this.#startOnce(undefined)
+    const last = lastPortOf(this.#home)
+    const postmaster = await this.#startOnce(last, false)
+    if (last !== undefined && postmaster.port !== last)
+      this.#log.warn(
+        { before: last, port: postmaster.port },
+        'the port of PostgreSQL is taken by another: it has a new one',
+      )
     this.#log.info({ postmaster: postmaster.pid, port: postmaster.port }, 'PostgreSQL is ready')
     this.#watch = this.#restartWhenItEnds(postmaster)
     this.#logTimer = setInterval(() => this.#truncateLog(), LOG_CHECK_MS).unref()
@@ -209,13 +216,14 @@ class PostmasterKeeper {
     await this.#watch
   }
 
-  async #startOnce(port: number | undefined): Promise<Postmaster> {
+  async #startOnce(port: number | undefined, isFirm: boolean): Promise<Postmaster> {
     const postmaster = await startPostmaster(
       this.#home,
       this.#account,
       this.#binaries,
       this.#parameters,
       port,
+      isFirm,
     )
     this.#current = postmaster
     return postmaster
@@ -234,7 +242,7 @@ class PostmasterKeeper {
         waitMs = Math.min(waitMs * 2, RESTART_MAX_MS)
         if (isStopping()) break
         try {
-          postmaster = await this.#startOnce(first.port)
+          postmaster = await this.#startOnce(first.port, true)
           this.#log.info({ postmaster: postmaster.pid }, 'PostgreSQL is back')
           waitMs = RESTART_MIN_MS
         } catch (error) {

@@ -56,6 +56,21 @@ function readPidFile(home: string): PidFile | undefined {
   return { pid: Number(pid), port: Number(port), status: status.trim() }
 }
 
+/**
+ * The port of the last start, from what PostgreSQL itself has written down; undefined: it never
+ * started. Files of others name it (an MTA's maps), so it is kept while nobody else has it.
+ */
+export function lastPortOf(home: string): number | undefined {
+  try {
+    const options = readFileSync(join(pgDataOf(home), 'postmaster.opts'), 'utf8')
+    const port = Number(/"port=(\d{1,5})"/.exec(options)?.[1])
+    return port >= 1024 && port <= 65_535 ? port : undefined
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
 /** The running postmaster of this home, if there is one. */
 export function findPostmaster(home: string): PidFile | undefined {
   const file = readPidFile(home)
@@ -120,7 +135,8 @@ export async function stopProcess(
 
 /**
  * @param parameters server parameters, `name=value`
- * @param port after a crash: the one that the workers know; undefined: any free one
+ * @param port the one to try first; undefined: any free one
+ * @param isFirm no other will do: after a crash the workers know this one
  * @throws {Failure} EMBEDDED_POSTGRES with the end of PostgreSQL's log
  */
 export async function startPostmaster(
@@ -129,10 +145,12 @@ export async function startPostmaster(
   binaries: Binaries,
   parameters: readonly string[],
   port: number | undefined,
+  isFirm = port !== undefined,
 ): Promise<Postmaster> {
   for (let attempt = 1; ; attempt++) {
     // PostgreSQL cannot choose a port itself. Below 32768 no outgoing connection takes it.
-    const candidate = port ?? randomInt(15_000, 32_000)
+    const isAgain = isFirm || attempt === 1
+    const candidate = (isAgain ? port : undefined) ?? randomInt(15_000, 32_000)
     const logFrom = statSync(serverLogOf(home), { throwIfNoEntry: false })?.size ?? 0
     const child = spawnPostmaster(home, account, binaries, parameters, candidate)
     const exited = new Promise<string>((resolve) => {
@@ -142,8 +160,8 @@ export async function startPostmaster(
     const end = await Promise.race([exited, untilReady(home, child)])
     if (end === 'ready') return { pid: child.pid ?? 0, port: candidate, exited }
     const said = readFileSync(serverLogOf(home), 'utf8').slice(logFrom).trim()
-    const isFree = port === undefined && attempt < 20
-    if (isFree && /could not bind|could not create any TCP/.test(said)) continue
+    const isTaken = /could not bind|could not create any TCP/.test(said)
+    if (isTaken && !isFirm && attempt < 20) continue
     const lines = said.split('\n').slice(-5).join(' | ')
     throw new Failure('EMBEDDED_POSTGRES', `PostgreSQL does not start (${end}): ${lines}`)
   }

@@ -2,6 +2,7 @@
  * The embedded PostgreSQL without a node around it: who may start it, what is found of it, and what
  * stale files do not prevent.
  */
+import { once } from 'node:events'
 import {
   chmodSync,
   chownSync,
@@ -14,9 +15,10 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { openLog } from '../../../src/base/log.ts'
 import { isRoot } from '../../../src/cli/embedded/account.ts'
 import { findHome } from '../../../src/cli/embedded/home.ts'
@@ -131,6 +133,31 @@ test('it is found while it runs, and only then', async () => {
   expect(found?.keyring.keys[0]?.reveal()).toEqual(embedded.keyring.keys[0]?.reveal())
   await embedded.stop()
   expect(await findEmbedded({ dataDir })).toBeUndefined()
+})
+
+const portOf = ({ url }: Embedded): number => Number(new URL(url.reveal().toString()).port)
+
+test('its port stays from start to start, unless another has taken it', async () => {
+  const first = await start()
+  const port = portOf(first)
+  await first.stop()
+  const second = await start()
+  expect(portOf(second)).toBe(port)
+  await second.stop()
+
+  const warn = vi.spyOn(log, 'warn')
+  const other = createServer().listen(port, '127.0.0.1')
+  await once(other, 'listening')
+  const third = await start()
+  other.close()
+  expect(portOf(third)).not.toBe(port)
+  expect(warn).toHaveBeenCalledExactlyOnceWith(
+    { before: port, port: portOf(third) },
+    'the port of PostgreSQL is taken by another: it has a new one',
+  )
+  warn.mockRestore()
+  await third.stop()
+  expect(portOf(await start())).toBe(portOf(third))
 })
 
 test('a second start is refused, and does not disturb the first', async () => {
