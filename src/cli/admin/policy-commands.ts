@@ -141,7 +141,8 @@ function formatEffect(subject: string, { expiry, trash, trashDays }: PolicyEffec
   if (trash !== undefined && trash.total > 0)
     said.push(
       `${formatDue(trash)} in the trash of ${subject} ${isAre(trash)} there for ` +
-        `${formatCount(trash.days, 'day')} or longer${trash.due === 0 ? '.' : ': gone for good within 15 minutes.'}`,
+        `${formatCount(trash.days, 'day')} or longer` +
+        (trash.due === 0 ? '.' : ': gone for good within 15 minutes.'),
     )
   return said
 }
