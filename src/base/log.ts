@@ -64,7 +64,7 @@ export function openLog(
     base: { pid: process.pid, ...bindings },
     timestamp,
     formatters: { level: (label: string) => ({ level: label }) },
-    serializers: { error: serializeError },
+    serializers: { error: serializeError, seconds: toMilliseconds },
   }
   return pino(options, destination)
 }
@@ -89,6 +89,11 @@ function timestamp(): string {
 function standardOutput(): DestinationStream {
   const out = pino.destination({ dest: 1, sync: true, maxLength: UNWRITTEN_MAX_OCTETS })
   return out.on('error', () => {})
+}
+
+/** Nobody reads more of a duration, and a difference of two clocks has sixteen digits. */
+function toMilliseconds(seconds: unknown): unknown {
+  return typeof seconds === 'number' ? Math.round(seconds * 1_000) / 1_000 : seconds
 }
 
 /**

@@ -164,7 +164,7 @@ export class LmtpTransaction {
       next += recipients.length
       for (const [at, recipient] of recipients.entries())
         this.#record(own[at], recipient, message.octets)
-      return replyTo(own, recipients)
+      return this.#named(replyTo(own, recipients))
     })
   }
 
@@ -172,7 +172,7 @@ export class LmtpTransaction {
     assert(result !== undefined, 'each copy has a result')
     const fields = {
       domain: recipient.domainName,
-      user: recipient.localPart,
+      user: `${recipient.localPart}@${recipient.domainName}`,
       client: this.#origin.clientAddress ?? 'local',
       delivery: this.#id,
       octets,
@@ -184,7 +184,7 @@ export class LmtpTransaction {
         log.info({ ...fields, uid: result.uid }, 'message delivered')
         break
       case 'over-quota':
-        log.info(fields, 'message not taken: mailbox is full')
+        log.info(fields, notTaken(result.isDomainFull))
         break
       case 'unknown-user':
         log.info(fields, 'message refused: user is gone')
@@ -203,11 +203,21 @@ export class LmtpTransaction {
     return this.#accepted.map(() => reply)
   }
 
+  /** Leads from the MTA's log to ours, and to the id of the Received field. */
+  #named(reply: Reply): Reply {
+    return reply === REPLIES.delivered ? { ...reply, text: `${reply.text}, id ${this.#id}` } : reply
+  }
+
   #warn(error: unknown, what: string): void {
     const client = this.#origin.clientAddress ?? 'local'
     this.#context.log.warn({ client, delivery: this.#id, error }, what)
   }
 }
+
+const notTaken = (isDomainFull: boolean): string =>
+  isDomainFull
+    ? 'message not taken: the domain is over its quota'
+    : 'message not taken: mailbox is full'
 
 /**
  * Of one RCPT. Some of an alias have it and others have no room: then 552, whatever the domain

@@ -59,6 +59,8 @@ export interface DeliveryResult {
   status: DeliveryStatus
   /** of the new message, if delivered */
   uid: number | undefined
+  /** over quota: it is the domain's, the user's own has room */
+  isDomainFull?: boolean
 }
 
 // What each recipient's copy comes to is known under the locks, before anything is written: `place`
@@ -199,8 +201,10 @@ const STORED = `, charged as (
     from placed p cross join ${anyOwner('placed')}
   )`
 
+// Uid 0, which no message has: the user has room, the domain has none.
 const OUTCOMES = `
-  select r.nth, case when r.fits then (r.next_uid + r.place - 1)::integer end, r.is_known,
+  select r.nth, case when r.fits then (r.next_uid + r.place - 1)::integer when r.fits_user then 0
+    end, r.is_known,
     (select is_ready from ready)
   from recipients r`
 
@@ -356,8 +360,10 @@ function statementOf({ content, imported }: Delivery): Statement {
 }
 
 function decodeResult(row: RawRow): DeliveryResult {
-  const [, uid, hasMaildrop, , isKnownImport] = row
-  if (uid) return { status: 'delivered', uid: decodeInt4(uid) }
+  const [, placed, hasMaildrop, , isKnownImport] = row
+  const uid = placed && decodeInt4(placed)
+  if (uid === 0) return { status: 'over-quota', uid: undefined, isDomainFull: true }
+  if (uid) return { status: 'delivered', uid }
   if (!(hasMaildrop && decodeBoolean(hasMaildrop)))
     return { status: 'unknown-user', uid: undefined }
   const isAlready = isKnownImport ? decodeBoolean(isKnownImport) : false

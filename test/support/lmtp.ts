@@ -25,6 +25,9 @@ export interface TestLmtpOptions {
   connectionsMax?: number
 }
 
+/** The reply for a message that is committed; the id is that of the log line and of Received. */
+export const DELIVERED = /^250 2\.1\.5 delivered, id ([0-9a-f-]{36})$/
+
 const TEST_TIME = new Date('2025-11-13T20:26:07Z')
 
 export async function startTestLmtp(

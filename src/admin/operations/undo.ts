@@ -16,6 +16,7 @@ import {
 } from '../../storage/tenants/maildrops/trash.ts'
 import { deleteSession } from '../../storage/tenants/sessions.ts'
 import { formatAddress } from '../address.ts'
+import { refuseHeld } from '../held.ts'
 import { refused, refusing } from '../refusal.ts'
 import { findSession } from '../session-prefix.ts'
 import { requireUser } from './users.ts'
@@ -73,6 +74,7 @@ export async function eraseMessages(
   isKick: boolean,
 ): Promise<{ erased: number; missing: string[] }> {
   const { row, domainName } = await requireUser(db, address)
+  await refuseHeld(db, row.domainId, row.userId)
   const uids = new Set<number>()
   const missing: string[] = []
   for (const id of ids) {
@@ -93,6 +95,7 @@ export async function eraseMessages(
 export async function eraseUser(db: Database, address: string): Promise<number> {
   const { row, domainName } = await requireUser(db, address)
   const kept = formatAddress({ localPart: row.localPart, domainName })
+  await refuseHeld(db, row.domainId, row.userId)
   return await refusing(() => eraseUserRows(db, kept))
 }
 

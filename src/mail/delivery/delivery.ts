@@ -16,7 +16,7 @@ export interface AddressedCopy {
 
 export type CopyResult =
   | { kind: 'delivered'; uid: number }
-  | { kind: 'over-quota' }
+  | { kind: 'over-quota'; isDomainFull: boolean }
   | { kind: 'unknown-user' }
   | { kind: 'failed'; error: unknown }
 
@@ -59,8 +59,10 @@ async function deliverInDomain(
       recipients: [...prefixes].map(([userId, prefix]) => ({ userId, prefix })),
     })
     return (userId) => {
-      const { status, uid } = statuses.get(userId) ?? { status: 'unknown-user', uid: undefined }
-      if (status === 'over-quota' || status === 'unknown-user') return { kind: status }
+      const found = statuses.get(userId)
+      if (found === undefined || found.status === 'unknown-user') return { kind: 'unknown-user' }
+      const { status, uid, isDomainFull = false } = found
+      if (status === 'over-quota') return { kind: status, isDomainFull }
       assert(
         status === 'delivered' && uid !== undefined,
         'only an import finds itself in the ledger',

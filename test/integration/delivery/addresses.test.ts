@@ -5,9 +5,11 @@
  */
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { updateDomainQuota } from '../../../src/storage/tenants/domains.ts'
 import type { LineClient } from '../../support/line-client.ts'
 import {
   begin,
+  DELIVERED,
   openLmtp,
   readStored,
   sendMail,
@@ -81,7 +83,7 @@ async function deliveredTo(address: string): Promise<string[] | undefined> {
     return undefined
   }
   await client.ask('DATA')
-  expect(await client.ask('x\r\n.')).toBe('250 2.1.5 delivered')
+  expect(await client.ask('x\r\n.')).toMatch(DELIVERED)
   const after = await counts()
   return [...after].flatMap(([user, count]) => Array(count - (before.get(user) ?? 0)).fill(user))
 }
@@ -159,7 +161,7 @@ describe('whom an address names', () => {
     const before = await counts()
     const recipients = ['alice@one.test', 'all@one.test', 'sales@one.test', 'alice+x@stands.test']
     const replies = await sendMail(client, '', recipients, Buffer.from('once\n'))
-    expect(replies).toEqual(Array(4).fill('250 2.1.5 delivered'))
+    expect(replies).toEqual(Array(4).fill(expect.stringMatching(DELIVERED)))
     const after = await counts()
     for (const address of ['alice@one.test', 'bob@one.test', 'Carol@two.test'])
       expect((after.get(address) ?? 0) - (before.get(address) ?? 0), address).toBe(1)
@@ -168,7 +170,7 @@ describe('whom an address names', () => {
   test('several stretches go to all targets', async () => {
     const content = Buffer.from(`${'x'.repeat(998)}\r\n`.repeat(600))
     const [reply] = await sendMail(client, '', ['all@one.test'], content)
-    expect(reply).toBe('250 2.1.5 delivered')
+    expect(reply).toMatch(DELIVERED)
     for (const address of ['alice@one.test', 'Carol@two.test']) {
       const last = (await readStored(database.db, users.get(address) as User)).at(-1)
       expect(last?.body.equals(content)).toBe(true)
@@ -222,9 +224,21 @@ describe('a target that is gone', () => {
     await begin(client, '', ['team@gone.test'])
     await client.ask('DATA')
     await sql`select remove_user('ida@gone.test')`.execute(kysely)
-    expect(await client.ask('x\r\n.')).toBe('250 2.1.5 delivered')
+    expect(await client.ask('x\r\n.')).toMatch(DELIVERED)
     expect(await readStored(database.db, users.get('hal@gone.test') as User)).toHaveLength(1)
   })
+})
+
+test('the reply after DATA has the id of the log line and of Received', async () => {
+  const user = await addUser(database.db, 'found@id.test')
+  const from = lmtp.logged.length
+  const [reply = ''] = await sendMail(client, '', ['found@id.test'], Buffer.from('x\n'))
+  const id = DELIVERED.exec(reply)?.[1]
+  expect(id).toBeDefined()
+  const [line] = lmtp.logged.slice(from).map((line) => JSON.parse(line))
+  expect(line).toMatchObject({ delivery: id, user: 'found@id.test', msg: 'message delivered' })
+  const [stored] = await readStored(database.db, user)
+  expect(String(stored?.prefix)).toContain(` id ${id}`)
 })
 
 describe('no room', () => {
@@ -255,11 +269,26 @@ describe('no room', () => {
     const other = await openLmtp(lmtp)
     const [second] = await sendMail(other, '', ['few@few.test'], Buffer.from('2\n'))
     other.destroy()
-    expect(second).toBe('250 2.1.5 delivered')
+    expect(second).toMatch(DELIVERED)
     expect(await client.ask('x\r\n.')).toBe('452 4.2.2 mailbox is full')
     expect(await ask('few@few.test')).toBe('452 4.2.2 mailbox is full')
     await refuse('few.test', 'refuse')
     expect(await ask('few@few.test')).toBe('552 5.2.2 mailbox is full')
+  })
+
+  test('of the domain, after DATA: the log says that it is not the user', async () => {
+    await addUser(database.db, 'room@whole.test', { quotaOctets: 10_000 })
+    await updateDomainQuota(database.db, 'whole.test', { octets: 1_000, messages: undefined })
+    const from = lmtp.logged.length
+    const [reply] = await sendMail(client, '', ['room@whole.test'], Buffer.alloc(2_000, 'x\n'))
+    expect(reply).toBe('452 4.2.2 mailbox is full')
+    const own = await sendMail(client, '', ['room@whole.test'], Buffer.alloc(20_000, 'x\n'))
+    expect(own).toEqual(['452 4.2.2 mailbox is full'])
+    const lines = lmtp.logged.slice(from).map((line) => JSON.parse(line))
+    expect(lines.map(({ user, msg }) => [user, msg])).toEqual([
+      ['room@whole.test', 'message not taken: the domain is over its quota'],
+      ['room@whole.test', 'message not taken: mailbox is full'],
+    ])
   })
 
   test('for one of an alias at RCPT: nobody has it, as it will come again', async () => {
@@ -301,7 +330,7 @@ test('targets count as recipients: no more than 1000 in one transaction', async 
   expect(replies[10]).toBe('452 4.5.3 too many recipients')
   await client.ask('DATA')
   client.send('x\r\n.\r\n')
-  expect(await client.replies(10)).toEqual(Array(10).fill('250 2.1.5 delivered'))
+  expect(await client.replies(10)).toEqual(Array(10).fill(expect.stringMatching(DELIVERED)))
   const { rows } = await sql<{ copies: number }>`select count(*) as copies from messages
     where domain_id = ${domainId}`.execute(database.db.kysely)
   expect(Number(rows[0]?.copies)).toBe(100)

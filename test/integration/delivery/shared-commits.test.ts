@@ -6,7 +6,7 @@ import { newBodyId } from '../../../src/storage/bodies.ts'
 import type { Delivery, DeliveryResult } from '../../../src/storage/deliveries.ts'
 import type { Database } from '../../../src/storage/postgres/database.ts'
 import type { LineClient } from '../../support/line-client.ts'
-import { openLmtp, startTestLmtp } from '../../support/lmtp.ts'
+import { DELIVERED, openLmtp, startTestLmtp } from '../../support/lmtp.ts'
 import { isPooled } from '../../support/pgbouncer.ts'
 import {
   addUser,
@@ -286,7 +286,7 @@ test('over LMTP: as many rows as there were 250s, whatever else happens', async 
       await client.ask('MAIL FROM:<>')
       const isRefused = !(await client.ask(`RCPT TO:<u${number}@example.test>`)).startsWith('250 ')
       const reply = isRefused ? await client.ask('RSET') : await sendContent(client)
-      if (number < 2) expect([isRefused, reply]).toEqual([false, '250 2.1.5 delivered'])
+      if (number < 2) expect([isRefused, reply]).toEqual([false, expect.stringMatching(DELIVERED)])
       if (!isRefused && reply.startsWith('250 ')) counts.set(number, (counts.get(number) ?? 0) + 1)
     }
     client.destroy()

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { expect, test } from 'vitest'
+import { openLog } from '../../../src/base/log.ts'
 
 const LOG = new URL('../../../src/base/log.ts', import.meta.url).href
 
@@ -26,6 +27,13 @@ test.each([
   const log = "for (let i = 0; i < 100; i++) log.info('line ' + i)"
   const lines = linesOf(`${log}; ${end}`)
   expect(lines).toEqual(Array.from({ length: 100 }, (_line, i) => `line ${i}`))
+})
+
+test('a duration in seconds is told to the millisecond', () => {
+  const lines: string[] = []
+  const log = openLog('info', {}, { write: (line) => void lines.push(line) })
+  log.info({ seconds: 0.20234756499994547 }, 'took')
+  expect(JSON.parse(lines[0] ?? '')).toMatchObject({ seconds: 0.202 })
 })
 
 test('a warning leaves at once, behind what came before it', () => {
