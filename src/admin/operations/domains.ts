@@ -33,6 +33,7 @@ export interface Domain extends Omit<DomainCounts, 'quotaOctets' | 'quotaMessage
 /** @returns the name as it is kept, in lower case */
 export async function addDomain(db: Database, name: string): Promise<string> {
   const parsed = parseDomainName(name)
+  if ((await selectDomain(db, parsed)) !== undefined) throw refused(`${parsed} exists already`)
   await refusing(() => insertDomain(db, parsed))
   return parsed
 }

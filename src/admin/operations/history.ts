@@ -13,7 +13,8 @@ import { formatAddress } from '../address.ts'
 import { refused } from '../refusal.ts'
 import { requireUser } from './users.ts'
 
-export type HistoryQuestion = { id: string } | { from: Date; until: Date }
+/** Of one message, of a span of time, or the latest that there are. */
+export type HistoryQuestion = { id: string } | { from: Date; until: Date } | 'latest'
 
 /** First and last uid. */
 export type UidRange = [number, number]
@@ -47,13 +48,15 @@ export async function readHistory(
 ): Promise<History> {
   const { row, domainName } = await requireUser(db, address)
   const kept = formatAddress({ localPart: row.localPart, domainName })
-  const message = 'id' in question ? await selectTrace(db, row, question.id) : undefined
-  if ('id' in question && message === undefined)
+  const id = question !== 'latest' && 'id' in question ? question.id : undefined
+  const message = id === undefined ? undefined : await selectTrace(db, row, id)
+  if (id !== undefined && message === undefined)
     throw refused(
-      `nothing is known of a message ${question.id} of ${kept}; one that was imported and has ` +
+      `nothing is known of a message ${id} of ${kept}; one that was imported and has ` +
         'left the trash is known by its UID alone: see --day',
     )
-  const asked: LogQuestion = 'id' in question ? { uid: message?.uid ?? 0 } : question
+  const asked: LogQuestion =
+    question === 'latest' ? question : 'id' in question ? { uid: message?.uid ?? 0 } : question
   const found = await selectLoggedSessions(db, row, asked, limit + 1)
   const hasMore = found.length > limit
   const sessions = found.slice(hasMore ? 1 : 0).map(toPast)

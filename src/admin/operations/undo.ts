@@ -52,7 +52,8 @@ export async function restoreDeleted(
   const messages = isNone ? [] : await selectTrash(db, row, question)
   if (messages.length === 0)
     throw refused(
-      `the trash of ${kept} has nothing of that: "popgres message history ${kept}" shows who ` +
+      `the trash of ${kept} has nothing of that: what was restored before is in the maildrop ` +
+        `already ("popgres message list ${kept}"); "popgres message history ${kept}" shows who ` +
         'deleted what; older mail comes from a backup by "popgres restore"',
     )
   const report = { address: kept, isDryRun: how.isDryRun, messages }
@@ -88,15 +89,12 @@ export async function eraseMessages(
   return { erased, missing }
 }
 
-/**
- * With all mail, the trash, the log and the bodies that nobody else has.
- * @returns how many bodies
- */
-export async function eraseUser(db: Database, address: string): Promise<number> {
+/** With all mail, the trash, the log and the bodies that nobody else has. */
+export async function eraseUser(db: Database, address: string): Promise<void> {
   const { row, domainName } = await requireUser(db, address)
   const kept = formatAddress({ localPart: row.localPart, domainName })
   await refuseHeld(db, row.domainId, row.userId)
-  return await refusing(() => eraseUserRows(db, kept))
+  await refusing(() => eraseUserRows(db, kept))
 }
 
 async function refusingOpen<T>(address: string, statement: () => Promise<T>): Promise<T> {

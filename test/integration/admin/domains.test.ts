@@ -29,7 +29,7 @@ describe('domain add', () => {
     expect(await program.run(['domain', 'add', 'ADD.example'])).toEqual({
       status: 1,
       stdout: '',
-      stderr: 'popgres: this domain exists already\n',
+      stderr: 'popgres: add.example exists already\n',
     })
   })
 

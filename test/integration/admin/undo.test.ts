@@ -143,6 +143,26 @@ describe('history', () => {
     expect((await history('--day', '2001-02-03')).sessions).toEqual([])
   })
 
+  test('without a question these are the latest 20 sessions', async () => {
+    const { stdout } = await program.run(['message', 'history', ALICE])
+    expect(stdout).toBe(`no session of ${ALICE} that has fetched or deleted anything is noted\n`)
+    const ids: string[] = []
+    for (let i = 0; i < 21; i++) ids.push(await session('RETR 1'))
+    const found = await history()
+    expect(found.sessions.map(({ sessionId }) => sessionId)).toEqual(ids.slice(1))
+    expect(found.hasMore).toBe(true)
+    const { stderr } = await program.run(['message', 'history', ALICE])
+    expect(stderr).toBe('these are the last 20: there are more before, see --day\n')
+  })
+
+  test('of a message that nobody has touched says so', async () => {
+    await session('RETR 1')
+    const { stdout } = await program.run(['message', 'history', ALICE, '--unique-id', '2'])
+    expect(stdout).toMatch(
+      /in the maildrop\nnobody has fetched or deleted it, as far back as the log goes\n$/,
+    )
+  })
+
   test('of a row of before that was noted takes the messages from the trash', async () => {
     const deleting = await session('DELE 1', 'DELE 2')
     await database.db.kysely
@@ -158,7 +178,9 @@ describe('history', () => {
       const { status, stderr } = await program.run(['message', 'history', ALICE, ...args])
       return `${status} ${stderr}`
     }
-    expect(await refusal()).toMatch(/^1 popgres: say which message or which day/)
+    expect(await refusal('--day', today(), '--unique-id', '2')).toMatch(
+      /^1 popgres: say which message or which day/,
+    )
     expect(await refusal('--day', 'today')).toMatch(/^2 popgres: .*2026-11-23/)
     expect(await refusal('--unique-id', '4711')).toMatch(
       /^1 popgres: nothing is known of a message 4711/,
@@ -294,7 +316,7 @@ describe('erase', () => {
   test('of a user leaves nothing but what others have received too', async () => {
     await session('RETR 1', 'DELE 1', 'DELE 4')
     const { status, stdout } = await program.run(['erase', ALICE, '--yes'])
-    expect(`${status} ${stdout}`).toBe(`0 erased ${ALICE} and 4 bodies of mail\n`)
+    expect(`${status} ${stdout}`).toBe(`0 erased ${ALICE} with 3 messages and 2 in the trash\n`)
     expect(await count('bodies')).toBe(1)
     expect([await count('messages'), await count('trash'), await count('session_log')]).toEqual([
       1, 0, 0,
@@ -320,6 +342,21 @@ describe('erase', () => {
     const [{ message } = { message: undefined }] = [await history('--unique-id', '2')]
     expect(message).toMatchObject({ uid: 2, place: 'gone' })
     await expectSound()
+  })
+
+  test('is refused with the reason of the hold, as user remove is', async () => {
+    await program.run(['hold', 'set', ALICE, '--reason', 'case 2026-17'])
+    for (const args of [
+      ['erase', ALICE, '--yes'],
+      ['message', 'erase', ALICE, '1', '--yes'],
+      ['user', 'remove', ALICE, '--yes'],
+    ]) {
+      const { status, stderr } = await program.run(args)
+      expect(`${status} ${stderr}`).toMatch(
+        /^1 popgres: alice@example.test is under a legal hold since [-\d]+ \(case 2026-17\): /,
+      )
+    }
+    expect(await count('messages')).toBe(6)
   })
 
   test('is refused where the database says that mail is held', async () => {

@@ -6,6 +6,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import {
   deedOf,
   type History,
+  type HistoryQuestion,
   type PastSession,
   readHistory,
   type UidRange,
@@ -15,6 +16,8 @@ import { type CommandContext, withDatabase } from '../../command-context.ts'
 import { type Column, formatJson, formatMoment, formatTable } from '../../output.ts'
 
 const LIST_LIMIT = 1_000
+/** LIMIT: of those that nobody has asked for more closely. */
+const LATEST_LIMIT = 20
 const DAY_MS = 86_400_000
 /** Of a list for the eye; --json has all. */
 const RANGES_SHOWN = 8
@@ -28,37 +31,45 @@ interface HistoryOptions {
 export function defineMessageHistory(message: Command, context: CommandContext): void {
   message
     .command('history')
-    .description('show who fetched or deleted a message, or any on a day')
+    .description('show who fetched or deleted: the latest sessions, a message, or a day')
     .argument('<address>')
     .option('--unique-id <id>', 'sessions that took this message: unique-id or UID')
-    .option('--day <day>', 'sessions that ended on this day (UTC)', parseDay)
+    .option(
+      '--day <day>',
+      'sessions that ended on this day, from midnight to midnight UTC',
+      parseDay,
+    )
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       `
-A session that neither fetched nor deleted is not noted. FETCHED and DELETED are UIDs; fetched is
-what was sent whole. CLIENT sql is an operator or the expiry of old mail. What a session deleted
-comes back with "popgres message restore --session". The log is kept for
-POPGRES_SESSION_LOG_MONTHS.
+Without --unique-id and --day these are the latest 20 sessions. All times are UTC. A session that
+neither fetched nor deleted is not noted. FETCHED and DELETED are UIDs; fetched is what was sent
+whole. CLIENT sql is an operator or the expiry of old mail. What a session deleted comes back
+with "popgres message restore --session". The log is kept for POPGRES_SESSION_LOG_MONTHS.
 
 Examples:
+  popgres message history alice@example.com
   popgres message history alice@example.com --day 2026-11-23
   popgres message history alice@example.com --unique-id 1763900000000.17
 `,
     )
     .action((address: string, options: HistoryOptions) =>
       withDatabase(context, async ({ db }) => {
-        const history = await readHistory(db, address, questionOf(options), LIST_LIMIT)
+        const question = questionOf(options)
+        const limit = question === 'latest' ? LATEST_LIMIT : LIST_LIMIT
+        const history = await readHistory(db, address, question, limit)
         process.stdout.write(options.json ? formatJson(history) : formatHistory(history))
         if (history.hasMore)
-          process.stderr.write(`these are the last ${LIST_LIMIT}: there are more before\n`)
+          process.stderr.write(`these are the last ${limit}: there are more before, see --day\n`)
       }),
     )
 }
 
-function questionOf({ uniqueId, day }: HistoryOptions) {
-  if ((uniqueId === undefined) === (day === undefined))
-    throw refused('say which message or which day: either --unique-id or --day')
+function questionOf({ uniqueId, day }: HistoryOptions): HistoryQuestion {
+  if (uniqueId !== undefined && day !== undefined)
+    throw refused('say which message or which day: --unique-id or --day, not both')
+  if (uniqueId === undefined && day === undefined) return 'latest'
   if (uniqueId !== undefined) return { id: uniqueId }
   const from = day ?? new Date()
   return { from, until: new Date(from.getTime() + DAY_MS) }
@@ -78,7 +89,10 @@ const UIDS: readonly Column<PastSession>[] = [
 ]
 
 function formatHistory({ address, message, sessions }: History): string {
-  if (message === undefined) return formatTable([...COLUMNS, ...UIDS, SESSION], sessions)
+  if (message === undefined)
+    return sessions.length === 0
+      ? `no session of ${address} that has fetched or deleted anything is noted\n`
+      : formatTable([...COLUMNS, ...UIDS, SESSION], sessions)
   const { uid, uniqueId, place, receivedAt, deletedAt } = message
   const where = {
     maildrop: 'in the maildrop',
@@ -87,7 +101,10 @@ function formatHistory({ address, message, sessions }: History): string {
   }[place]
   const received = receivedAt === null ? '' : `received ${formatMoment(receivedAt)}, `
   const deed = { title: 'DID', cell: (session: PastSession) => deedOf(session, uid) }
-  const table = formatTable([deed, ...COLUMNS, SESSION], sessions)
+  const table =
+    sessions.length === 0
+      ? 'nobody has fetched or deleted it, as far back as the log goes\n'
+      : formatTable([deed, ...COLUMNS, SESSION], sessions)
   return `message ${uid} (${uniqueId}) of ${address}: ${received}${where}\n${table}`
 }
 

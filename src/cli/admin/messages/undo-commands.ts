@@ -9,6 +9,7 @@ import {
   restoreDeleted,
   type UndoReport,
 } from '../../../admin/operations/undo.ts'
+import { showUser } from '../../../admin/operations/users.ts'
 import { refused } from '../../../admin/refusal.ts'
 import { type CommandContext, withDatabase } from '../../command-context.ts'
 import { type Column, formatCount, formatJson, formatMoment, formatTable } from '../../output.ts'
@@ -126,11 +127,12 @@ Example:
     )
     .action((address: string, options: { yes?: boolean }) =>
       withDatabase(context, async ({ db }) => {
-        const loss = `This erases ${address} with all mail and every trace of it, for good.`
-        await confirmLoss(address, loss, options.yes === true)
-        const bodies = await eraseUser(db, address)
-        const said = bodies === 1 ? '1 body' : `${bodies} bodies`
-        process.stdout.write(`erased ${address} and ${said} of mail\n`)
+        const found = await showUser(db, address)
+        const mail = `${formatCount(found.messageCount, 'message')} and ${found.trashCount} in the trash`
+        const loss = `This erases ${found.address} with ${mail} and every trace, for good.`
+        await confirmLoss(found.address, loss, options.yes === true)
+        await eraseUser(db, found.address)
+        process.stdout.write(`erased ${found.address} with ${mail}\n`)
       }),
     )
 }

@@ -28,8 +28,8 @@ export interface LoggedSession {
   deletedUids: string | undefined
 }
 
-/** Which rows: of one message, or that ended in a span of time. */
-export type LogQuestion = { uid: number } | { from: Date; until: Date }
+/** Which rows: of one message, that ended in a span of time, or the latest. */
+export type LogQuestion = { uid: number } | { from: Date; until: Date } | 'latest'
 
 // A function, as nodes do not own the partitions that it makes and drops: see migrations/.
 export const KEEP_SESSION_LOG: Statement = {
@@ -51,10 +51,12 @@ export async function selectLoggedSessions(
   limit: number,
 ): Promise<LoggedSession[]> {
   const isAsked =
-    'uid' in question
-      ? sql<SqlBool>`(l.fetched_uids @> ${question.uid}::integer
+    question === 'latest'
+      ? sql<SqlBool>`true`
+      : 'uid' in question
+        ? sql<SqlBool>`(l.fetched_uids @> ${question.uid}::integer
           or coalesce(l.deleted_uids, t.uids) @> ${question.uid}::integer)`
-      : sql<SqlBool>`l.ended_at >= ${question.from} and l.ended_at < ${question.until}`
+        : sql<SqlBool>`l.ended_at >= ${question.from} and l.ended_at < ${question.until}`
   const { rows } = await sql<Row>`
     with trashed as (
       select session_id, range_agg(int4range(uid, uid, '[]')) as uids from trash

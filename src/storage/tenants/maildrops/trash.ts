@@ -142,9 +142,7 @@ export async function eraseMessageRows(
   return rows[0]?.count ?? 0
 }
 
-/** With all mail, the trash and the log. @returns how many bodies were nobody else's */
-export async function eraseUserRows(db: Database, address: string): Promise<number> {
-  const { rows } = await sql<{ count: number }>`
-    select erase_user(${address}) as count`.execute(db.kysely)
-  return rows[0]?.count ?? 0
+/** With all mail, the trash and the log, and the bodies that were nobody else's. */
+export async function eraseUserRows(db: Database, address: string): Promise<void> {
+  await sql`select erase_user(${address})`.execute(db.kysely)
 }
