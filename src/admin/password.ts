@@ -8,6 +8,8 @@ import { Secret } from '../base/secret.ts'
 import { refused } from './refusal.ts'
 
 const PASSWORD_MAX_OCTETS = 248
+/** NIST SP 800-63B wants eight characters at least. */
+export const SHORT_BELOW = 8
 /** No 0/O, 1/l/I: it is read aloud and typed. 20 of 57 signs are more than 116 bits. */
 const SIGNS = '23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz'
 const GENERATED_LENGTH = 20
@@ -20,6 +22,11 @@ export function checkPassword(what: 'password' | 'APOP secret', secret: Secret):
     throw refused(`the ${what} is longer than ${PASSWORD_MAX_OCTETS} octets`)
   if (octets.some((octet) => octet < 0x20 || octet === 0x7f))
     throw refused(`the ${what} has control characters in it`)
+}
+
+/** Taken all the same: whose password it is may have been decided elsewhere. */
+export function isShort(secret: Secret): boolean {
+  return [...secret.reveal().toString('utf8')].length < SHORT_BELOW
 }
 
 export function generatePassword(): Secret {

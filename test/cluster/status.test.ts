@@ -59,6 +59,11 @@ function health(env: Record<string, string>, ...args: string[]) {
   })
 }
 
+test('health says of a port that is another at each start that it cannot be asked', async () => {
+  const { status, line } = await health({ POPGRES_HTTP_LISTEN: '127.0.0.1:0' })
+  expect(`${status} ${line}`).toMatch(/^1 popgres: POPGRES_HTTP_LISTEN has port 0/)
+})
+
 test('ready while it serves, and why not: database away, draining; alive all the time', async () => {
   const node = start({ POPGRES_DRAIN_DELAY: '60' })
   const { pop3 } = await node.addresses()

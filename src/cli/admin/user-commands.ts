@@ -48,6 +48,7 @@ const COLUMNS: readonly Column<User>[] = [
   { title: 'APOP', cell: (user) => formatYesNo(user.hasApop) },
   { title: 'SUSPENDED', cell: (user) => formatYesNo(user.isSuspended) },
   { title: 'ONLINE', cell: (user) => formatYesNo(user.hasSession) },
+  { title: 'PASSWORD', cell: (user) => formatYesNo(user.passwordScheme !== null) },
 ]
 
 const OLD_HASHES: readonly Column<OldHash>[] = [

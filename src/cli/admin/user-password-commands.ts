@@ -5,7 +5,7 @@
 import { type Command, Option } from 'commander'
 import { parseAddress } from '../../admin/address.ts'
 import { addUser, changeCredentials } from '../../admin/operations/users.ts'
-import { generatePassword } from '../../admin/password.ts'
+import { generatePassword, isShort, SHORT_BELOW } from '../../admin/password.ts'
 import type { Secret } from '../../base/secret.ts'
 import { existsApopUser } from '../../storage/accounts.ts'
 import { type CommandContext, withDatabase } from '../command-context.ts'
@@ -46,6 +46,8 @@ some clients (curl) then try nothing else. This user needs an APOP secret for th
 popgres user passwd --help
 `
 
+const ON_SHORT = `note: the password has fewer than ${SHORT_BELOW} characters and is soon guessed\n`
+
 export function definePasswordCommands(user: Command, context: CommandContext): void {
   user
     .command('add')
@@ -77,6 +79,7 @@ Examples:
         const quotaOctets = options.quota?.octets
         const added = await addUser(db, address, { password, apopSecret, quotaOctets, keyring })
         process.stdout.write(`added ${added}\n${formatGenerated(generated)}`)
+        if (isShort(password)) process.stderr.write(ON_SHORT)
         if (apopSecret === undefined && (await existsApopUser(db)))
           process.stderr.write(ON_APOP_OF_OTHERS)
       }),
@@ -136,6 +139,7 @@ async function changePassword(
     await changeCredentials(db, address, { password, apop, keyring })
     const what = password === undefined ? 'APOP' : 'password'
     process.stdout.write(`changed ${what} of ${address}\n${formatGenerated(generated)}`)
+    if (password !== undefined && isShort(password)) process.stderr.write(ON_SHORT)
   })
 }
 

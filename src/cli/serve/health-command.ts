@@ -33,6 +33,10 @@ Examples:
     .action(async (options: { live?: boolean }) => {
       const [address] = parseSettings(context.env).POPGRES_HTTP_LISTEN
       if (address === undefined) throw refused('POPGRES_HTTP_LISTEN is empty: nobody can be asked')
+      if ('port' in address && address.port === 0)
+        throw refused(
+          'POPGRES_HTTP_LISTEN has port 0, which is another at each start: give it one that stays',
+        )
       const { isWell, line } = await ask(address, options.live ? '/livez' : '/readyz')
       process.stdout.write(`${line}\n`)
       if (!isWell) context.status = 1

@@ -1,5 +1,7 @@
 /** `popgres restore` through the real program: from a copy of the database into the living one. */
 import { randomUUID } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { sql } from 'kysely'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { putMessage } from '../../support/mail.ts'
@@ -108,6 +110,24 @@ test('a maildrop that is open is passed over and told', async () => {
   expect(status).toBe(1)
   expect(stdout).toMatch(/alice@example\.test +0 +\d+ +open in a session: run it again/)
   expect((await list(ALICE)).map(({ uid }) => uid)).toEqual([2, 3])
+})
+
+test.each([
+  ['another password', (url: URL) => Object.assign(url, { password: 'hunter2' }), 'user, password'],
+  [
+    'another database',
+    (url: URL) => Object.assign(url, { pathname: '/nowhere' }),
+    'user, password',
+  ],
+  ['nobody there', (url: URL) => Object.assign(url, { port: '1' }), 'does the backup run'],
+  ['no URL at all', () => 'nothing of the kind', 'a postgres:// URL'],
+])('a wrong URL of the backup is told of its file: %s', async (_, change, words) => {
+  const url = new URL(readFileSync(join(program.directory, 'backup-url'), 'utf8').trim())
+  writeFileSync(join(program.directory, 'wrong-url'), `${change(url)}\n`)
+  const { status, stderr } = await program.run(['restore', ALICE, '--from-file', 'wrong-url'])
+  expect(`${status} ${stderr}`).toMatch(/^1 popgres: [^\n]*wrong-url[^\n]*\n$/)
+  expect(stderr).toContain(words)
+  expect(stderr).not.toMatch(/DATABASE_URL|hunter2/)
 })
 
 test('refusals name what is wrong', async () => {

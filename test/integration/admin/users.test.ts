@@ -82,6 +82,29 @@ describe('user add', () => {
     expect(await canLogIn('stdin@a.example', ' pass word ')).toBe(true)
   })
 
+  test.concurrent('a short password is taken with a word, an empty one is not', async () => {
+    const add = (name: string, password: string) =>
+      program.run(['user', 'add', `${name}@short.example`, '--password-stdin'], `${password}\n`)
+    await addDomain(database.db, 'short.example')
+    const note = 'note: the password has fewer than 8 characters and is soon guessed\n'
+    expect((await add('one', 'x')).stderr).toContain(note)
+    expect((await add('seven', 'äöüäöüä')).stderr).toContain(note)
+    expect((await add('eight', 'äöüäöüäö')).stderr).not.toContain(note)
+    expect(await add('none', '')).toMatchObject({
+      status: 1,
+      stderr: 'popgres: the password is empty\n',
+    })
+  })
+
+  test.concurrent('user list shows who has no password', async () => {
+    await addUser(database.db, 'with@column.example', { password: 'correct horse' })
+    await addUser(database.db, 'without@column.example')
+    const { stdout } = await program.run(['user', 'list', 'column.example'])
+    const at = stdout.indexOf('PASSWORD')
+    const cells = stdout.split('\n').map((line) => line.slice(at).split(' ')[0])
+    expect(cells).toEqual(['PASSWORD', 'yes', 'no', ''])
+  })
+
   test.concurrent('--generate prints the password once, and it works', async () => {
     const { status, stdout } = await program.run(['user', 'add', 'gen@a.example', '--generate'])
     expect(status).toBe(0)
@@ -237,7 +260,7 @@ test.concurrent('list and show tell messages, size, quota and who is online', as
   })
   expect(users[0]).toMatchObject({ passwordScheme: null, quotaOctets: null, hasSession: false })
   const { stdout } = await program.run(['user', 'list', 'list.example'])
-  expect(stdout).toMatch(/^Zoe@list\.example +1 +26 +2\.0K +no +no +yes$/m)
+  expect(stdout).toMatch(/^Zoe@list\.example +1 +26 +2\.0K +no +no +yes +no$/m)
 })
 
 test.concurrent('quota is set and lifted', async () => {

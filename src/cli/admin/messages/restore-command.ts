@@ -7,8 +7,10 @@ import type { Command } from 'commander'
 import { describeReadError } from '../../../admin/read-error.ts'
 import { refused } from '../../../admin/refusal.ts'
 import { type RestoredUser, type RestoreReport, restore } from '../../../admin/transfer/restore.ts'
+import { parseDatabaseUrl } from '../../../base/database-url.ts'
+import { Failure } from '../../../base/failure.ts'
 import { Secret } from '../../../base/secret.ts'
-import { openDatabase } from '../../../storage/postgres/database.ts'
+import { type Database, openDatabase } from '../../../storage/postgres/database.ts'
 import { type CommandContext, withDatabase } from '../../command-context.ts'
 import { type Column, formatCount, formatJson, formatTable } from '../../output.ts'
 import { type Progress, startProgress } from '../../progress.ts'
@@ -63,6 +65,7 @@ Examples:
         const backup = openDatabase({ url, applicationName, connectionsMax: CONNECTIONS_MAX })
         let progress: Progress | undefined
         try {
+          await reach(backup, options.fromFile)
           const report = await restore(db, backup, {
             whose,
             sessionId: options.session,
@@ -85,10 +88,29 @@ Examples:
 
 /** The URL has a password, which is nothing for a command line. */
 function readUrl(file: string): Secret {
+  let text: string
   try {
-    return new Secret(readFileSync(file, 'utf8').trim())
+    text = readFileSync(file, 'utf8').trim()
   } catch (error) {
     throw refused(`${file} cannot be read: ${describeReadError(error) ?? 'it failed'}`, error)
+  }
+  const parsed = parseDatabaseUrl(text)
+  if ('wrong' in parsed) throw refused(`what ${file} holds ${parsed.wrong}`)
+  return new Secret(text)
+}
+
+/** Asked for itself, so that nobody is sent to DATABASE_URL, which is another's. */
+async function reach(backup: Database, file: string): Promise<void> {
+  try {
+    await backup.ping()
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    const what = error.message.replaceAll('DATABASE_URL', `the URL in ${file}`)
+    const advice =
+      error.code === 'STORAGE_LOGIN_REFUSED'
+        ? 'check user, password and database name'
+        : 'does the backup run, and is its address right?'
+    throw refused(`the backup of ${file}: ${what}: ${advice}`, error)
   }
 }
 

@@ -128,7 +128,8 @@ Example:
     .action((address: string, options: { yes?: boolean }) =>
       withDatabase(context, async ({ db }) => {
         const found = await showUser(db, address)
-        const mail = `${formatCount(found.messageCount, 'message')} and ${found.trashCount} in the trash`
+        const { messageCount, trashCount } = found
+        const mail = `${formatCount(messageCount, 'message')} and ${trashCount} in the trash`
         const loss = `This erases ${found.address} with ${mail} and every trace, for good.`
         await confirmLoss(found.address, loss, options.yes === true)
         await eraseUser(db, found.address)
