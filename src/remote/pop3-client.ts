@@ -6,14 +6,20 @@
 import { Failure } from '../base/failure.ts'
 import type { Secret } from '../base/secret.ts'
 import { formatOldServer, type OldServer } from './old-server.ts'
-import { Wire } from './wire.ts'
+import { withoutSaid } from './unsaid.ts'
+import { SILENCE_MS, Wire } from './wire.ts'
 
 /** LIMIT: RETRs asked for before the first is read; so few octets both sides can hold. */
 const AHEAD = 16
 /** A listing of a maildrop that it has to look through first. */
 const LISTING_MS = 300_000
-/** LIMIT: messages of a maildrop. */
+const LOGIN_MS = 40_000
 const MESSAGES_MAX = 2_000_000
+/** LIMIT: of a line of a reply of many: RFC 1939 §3. */
+const LINE_OCTETS_MAX = 512
+const CAPABILITIES_OCTETS_MAX = 65_536
+/** LIMIT: of a message in LIST, and in UIDL, whose unique-ids have 70 octets at most. */
+const LISTED_OCTETS_MAX = 100
 
 export interface OldMessage {
   number: number
@@ -24,25 +30,40 @@ export interface OldMessage {
 
 export type OldLogin =
   | { kind: 'accepted' }
-  /** `reply` is for the log; it holds nothing that was sent */
+  /** `reply` is for the log: name and password are taken out of it */
   | { kind: 'refused'; why: 'credentials' | 'in-use' | 'temporary'; reply: string }
+
+export interface ConnectOptions {
+  /** LIMIT: messages of a maildrop, all of which are listed in memory; default: 2,000,000. */
+  messagesMax?: number
+  /** How long it may take, whatever it says, until it has judged the password. */
+  loginMs?: number
+  /** Closes the connection, also while it is opened. */
+  signal?: AbortSignal
+}
 
 export type Retrieved<T> = T & ({ refusal: string } | { content: AsyncIterable<Buffer> })
 
 export class Pop3Client {
   readonly #server: OldServer
+  readonly #options: ConnectOptions
   readonly #wire: Wire
+  /** What no log may hold. */
+  #said: readonly Buffer[] = []
   /** As CAPA said, in upper case; empty: it has no CAPA. */
   #capabilities: readonly string[] = []
 
-  private constructor(server: OldServer, wire: Wire) {
+  private constructor(server: OldServer, options: ConnectOptions, wire: Wire) {
     this.#server = server
+    this.#options = options
     this.#wire = wire
   }
 
   /** Connected, with TLS if the server is to have it. @throws {Failure} OLD_SERVER_AWAY */
-  static async connect(server: OldServer): Promise<Pop3Client> {
-    const client = new Pop3Client(server, await Wire.open(server))
+  static async connect(server: OldServer, options: ConnectOptions = {}): Promise<Pop3Client> {
+    const wire = await Wire.open(server, options.signal)
+    wire.endIn(options.loginMs ?? LOGIN_MS)
+    const client = new Pop3Client(server, options, wire)
     try {
       await client.#begin()
       return client
@@ -63,7 +84,14 @@ export class Pop3Client {
 
   /** @throws {Failure} OLD_SERVER_AWAY, also if it takes no passwords as they are */
   async logIn(name: string, password: Secret): Promise<OldLogin> {
+    const answer = await this.#logIn(name, password)
+    this.#wire.endIn(undefined)
+    return answer
+  }
+
+  async #logIn(name: string, password: Secret): Promise<OldLogin> {
     const octets = password.reveal()
+    this.#said = [octets, plainOf(name, octets), Buffer.from(name)]
     // A line end would begin another command; no server could have such a password anyway.
     if ([0, 10, 13].some((octet) => octets.includes(octet)))
       return { kind: 'refused', why: 'credentials', reply: 'cannot be sent' }
@@ -77,21 +105,39 @@ export class Pop3Client {
     return this.#judge(await this.#ask(Buffer.concat([Buffer.from('PASS '), octets])))
   }
 
-  /** All messages, in their order. */
+  /**
+   * All messages, in their order.
+   * @throws {Failure} OLD_SERVER_AWAY; OPERATION_REFUSED if they are more than this client takes
+   */
   async list(): Promise<OldMessage[]> {
-    const usual = this.#wire.silenceMs
     this.#wire.silenceMs = LISTING_MS
-    const sizes = await this.#askPairs('LIST')
-    if (sizes === undefined) throw this.#away('it does not list the messages')
-    const uniqueIds = await this.#askPairs('UIDL')
-    this.#wire.silenceMs = usual
-    return [...sizes]
-      .map(([number, size]) => ({
-        number,
-        octets: Number.parseInt(size, 10) || 0,
-        uniqueId: uniqueIds?.get(number),
-      }))
-      .sort((a, b) => a.number - b.number)
+    const messages = new Map<number, OldMessage>()
+    const refusal = await this.#askPairs('LIST', (number, size) => {
+      messages.set(number, { number, octets: Number.parseInt(size, 10) || 0, uniqueId: undefined })
+    })
+    if (refusal !== undefined) throw this.#away('it does not list the messages')
+    await this.#name(messages)
+    this.#wire.silenceMs = SILENCE_MS
+    return [...messages.values()].sort((a, b) => a.number - b.number)
+  }
+
+  /**
+   * With all its unique-ids, or with none if it has no UIDL: to give new ones to messages that have
+   * some would make clients fetch them again.
+   */
+  async #name(messages: ReadonlyMap<number, OldMessage>): Promise<void> {
+    let namedCount = 0
+    const refusal = await this.#askPairs('UIDL', (number, uniqueId) => {
+      const message = messages.get(number)
+      if (message === undefined) return
+      if (message.uniqueId === undefined) namedCount += 1
+      message.uniqueId = uniqueId
+    })
+    const isForNow = refusal !== undefined && responseCode(refusal) !== undefined
+    if (refusal !== undefined && (this.hasUniqueIds || isForNow))
+      throw this.#away(`it refuses UIDL: ${withoutSaid(refusal, this.#said)}`)
+    if (refusal === undefined && namedCount < messages.size)
+      throw this.#away(`it says unique-ids of ${namedCount} of ${messages.size} messages`)
   }
 
   /** In the order of `messages`. What is not read of one is skipped before the next comes. */
@@ -140,12 +186,14 @@ export class Pop3Client {
       if (!isOk(await this.#ask('STLS'))) throw this.#away('it refuses STLS')
       await this.#wire.secure()
     }
-    const lines = await this.#askLines('CAPA')
-    this.#capabilities = (lines ?? []).map((line) => line.toUpperCase().trim())
+    const capabilities: string[] = []
+    const take = (line: string) => capabilities.push(line.toUpperCase().trim())
+    await this.#askLines('CAPA', CAPABILITIES_OCTETS_MAX, take)
+    this.#capabilities = capabilities
   }
 
   #plain(name: string, password: Buffer): Promise<string> {
-    const response = Buffer.concat([Buffer.from(`\0${name}\0`), password]).toString('base64')
+    const response = plainOf(name, password).toString('base64')
     return this.#ask('AUTH PLAIN').then((reply) =>
       reply.startsWith('+ ') || reply === '+' ? this.#ask(response) : reply,
     )
@@ -156,32 +204,47 @@ export class Pop3Client {
     return await this.#wire.line()
   }
 
-  /** @returns undefined if it was refused */
-  async #askLines(command: string): Promise<string[] | undefined> {
-    if (!isOk(await this.#ask(command))) return undefined
-    const lines: string[] = []
+  /**
+   * Line by line as it comes, so that nothing else waits for a long reply, and none has no end.
+   * @returns the refusal, if it was refused
+   */
+  async #askLines(
+    command: string,
+    octetsMax: number,
+    take: (line: string) => void,
+  ): Promise<string | undefined> {
+    const status = await this.#ask(command)
+    if (!isOk(status)) return status
     let rest = ''
-    for await (const octets of this.#wire.body()) {
-      const parts = (rest + octets.toString('latin1')).split(/\r?\n/)
-      rest = parts.pop() ?? ''
-      for (const part of parts) lines.push(part)
-      if (lines.length > MESSAGES_MAX || rest.length > 4_096)
-        throw this.#away(`its reply to ${command} has no end`)
+    let octets = 0
+    for await (const chunk of this.#wire.body()) {
+      const lines = (rest + chunk.toString('latin1')).split(/\r?\n/)
+      rest = lines.pop() ?? ''
+      octets += chunk.length
+      if (octets > octetsMax || [rest, ...lines].some(({ length }) => length > LINE_OCTETS_MAX))
+        throw this.#away(`its reply to ${command} is too long`)
+      for (const line of lines) take(line)
     }
-    return lines
+    return undefined
   }
 
-  async #askPairs(command: string): Promise<Map<number, string> | undefined> {
-    const lines = await this.#askLines(command)
-    return (
-      lines &&
-      new Map(
-        lines.flatMap((line) => {
-          const [, number, value] = /^(\d{1,9}) +(\S+)/.exec(line) ?? []
-          return number === undefined || value === undefined ? [] : [[Number(number), value]]
-        }),
-      )
-    )
+  async #askPairs(
+    command: string,
+    take: (number: number, value: string) => void,
+  ): Promise<string | undefined> {
+    const { messagesMax = MESSAGES_MAX } = this.#options
+    let count = 0
+    return await this.#askLines(command, messagesMax * LISTED_OCTETS_MAX, (line) => {
+      const [, number, value] = /^(\d{1,9}) +(\S+)/.exec(line) ?? []
+      if (number === undefined || value === undefined) return
+      count += 1
+      if (count > messagesMax)
+        throw new Failure(
+          'OPERATION_REFUSED',
+          `the old maildrop has more than ${messagesMax} messages: "popgres import pop3" takes more`,
+        )
+      take(Number(number), value)
+    })
   }
 
   /**
@@ -190,8 +253,8 @@ export class Pop3Client {
    */
   #judge(reply: string): OldLogin {
     if (isOk(reply)) return { kind: 'accepted' }
-    const code = /^-ERR \[([A-Z/-]+)\]/i.exec(reply)?.[1]?.toUpperCase()
-    const shown = reply.slice(0, 200)
+    const code = responseCode(reply)
+    const shown = withoutSaid(reply, this.#said)
     if (code === 'AUTH') return { kind: 'refused', why: 'credentials', reply: shown }
     if (code === 'IN-USE' || /\block(?:ed)?\b|in use/i.test(reply))
       return { kind: 'refused', why: 'in-use', reply: shown }
@@ -207,6 +270,14 @@ export class Pop3Client {
   }
 }
 
+/** RFC 4616 §2 */
+const plainOf = (name: string, password: Buffer): Buffer =>
+  Buffer.concat([Buffer.from(`\0${name}\0`), password])
+
 const CRLF = Buffer.from('\r\n')
+
+/** RFC 2449 §8, in upper case. */
+const responseCode = (reply: string): string | undefined =>
+  /^-ERR \[([A-Z/-]+)\]/i.exec(reply)?.[1]?.toUpperCase()
 
 const isOk = (line: string): boolean => /^\+OK(?: |$)/i.test(line)

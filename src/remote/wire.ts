@@ -13,6 +13,10 @@ import { formatOldServer, type OldServer } from './old-server.ts'
 const CONNECT_MS = 10_000
 /** LIMIT: RFC 1939 allows 512 octets; some are longer. */
 const LINE_MAX_OCTETS = 4_096
+/** How long it may be silent while something of it is waited for. */
+export const SILENCE_MS = 60_000
+/** LIMIT: who is slower than 200 octets a second, for longer than it may be silent, is given up. */
+const MS_AN_OCTET = 5
 const EMPTY = Buffer.alloc(0)
 
 export class Wire {
@@ -22,17 +26,26 @@ export class Wire {
   #failure: Failure | undefined
   #wake: () => void = () => {}
   readonly #read = (): void => this.#wake()
-  /** How long it may be silent while something of it is waited for. */
-  silenceMs = 60_000
+  #silenceMs = SILENCE_MS
+  /** How long it may still be waited for: waiting spends it, octets that come earn it back. */
+  #leftMs = SILENCE_MS
+  #deadline: NodeJS.Timeout | undefined
 
   private constructor(server: OldServer, socket: Socket) {
     this.#server = server
     this.#socket = socket
   }
 
-  /** @throws {Failure} OLD_SERVER_AWAY, also for a certificate that does not prove who it is */
-  static async open(server: OldServer): Promise<Wire> {
+  /**
+   * @param signal closes it, also while it is opened
+   * @throws {Failure} OLD_SERVER_AWAY, also for a certificate that does not prove who it is
+   */
+  static async open(server: OldServer, signal?: AbortSignal): Promise<Wire> {
     const wire = new Wire(server, connect({ host: server.host, port: server.port }))
+    const abort = (): void => wire.close(new Error('given up'))
+    signal?.addEventListener('abort', abort)
+    wire.#socket.once('close', () => signal?.removeEventListener('abort', abort))
+    if (signal?.aborted) abort()
     await wire.#begin('connect')
     if (server.security === 'tls') await wire.secure()
     return wire
@@ -51,6 +64,19 @@ export class Wire {
       ...(authority !== undefined && { ca: authority }),
     })
     await this.#begin('secureConnect')
+  }
+
+  /** How long it may be silent from here on, while something of it is waited for. */
+  set silenceMs(ms: number) {
+    this.#silenceMs = ms
+    this.#leftMs = ms
+  }
+
+  /** Closes it then, whatever it says until then. @param ms undefined: not any more */
+  endIn(ms: number | undefined): void {
+    clearTimeout(this.#deadline)
+    if (ms === undefined) return
+    this.#deadline = setTimeout(() => this.close(new Error('it takes too long')), ms)
   }
 
   send(octets: Buffer | string): void {
@@ -77,11 +103,10 @@ export class Wire {
   async *body(): AsyncGenerator<Buffer> {
     for (let isFirst = true; ; await this.#more()) {
       const { content, rest, hasEnded } = unstuff(this.#held, isFirst)
+      // Also by a dot alone, which is no content.
+      if (rest.length < this.#held.length) isFirst = false
       this.#held = rest
-      if (content.length > 0) {
-        isFirst = false
-        yield content
-      }
+      if (content.length > 0) yield content
       if (hasEnded) return
     }
   }
@@ -89,6 +114,7 @@ export class Wire {
   /** @param error undefined: nothing went wrong */
   close(error?: Error): void {
     this.#failure ??= new Failure('OLD_SERVER_AWAY', this.#tell(error ?? new Error('closed')))
+    clearTimeout(this.#deadline)
     this.#socket.destroy()
     this.#wake()
   }
@@ -122,11 +148,15 @@ export class Wire {
       const chunk: Buffer | null = this.#socket.read()
       if (chunk !== null) {
         this.#held = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk])
+        this.#leftMs = Math.min(this.#silenceMs, this.#leftMs + chunk.length * MS_AN_OCTET)
         return
       }
-      const timer = setTimeout(() => this.close(new Error('it fell silent')), this.silenceMs)
+      const began = performance.now()
+      const error = new Error('it fell silent, or is too slow')
+      const timer = setTimeout(() => this.close(error), this.#leftMs)
       await isAwake
       clearTimeout(timer)
+      this.#leftMs -= performance.now() - began
     }
   }
 

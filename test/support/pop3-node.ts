@@ -101,7 +101,10 @@ export async function startTestNode(options: TestNodeOptions): Promise<TestNode>
     logged.push(line)
     lines.emit('line')
   }
-  const log: Log = pino({ level: 'debug' }, { write })
+  const log: Log = pino(
+    { level: 'debug', serializers: { error: pino.stdSerializers.err } },
+    { write },
+  )
   const db = openDatabase({
     url: new Secret(servingUrl(url)),
     applicationName: 'popgres test node',

@@ -8,6 +8,7 @@
  * are few, of all nodes together; who waits for one waits in turn, as for a password hash.
  */
 import { createHmac, randomBytes } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '../../base/failure.ts'
 import { METRICS } from '../../base/metrics.ts'
@@ -41,6 +42,8 @@ export interface FirstLoginsOptions extends MaildropContext {
 }
 
 const PATIENCE_MS = 40_000
+/** LIMIT: a listing is in memory, beside the sessions of everybody else. */
+const MESSAGES_MAX = 200_000
 /** Who waits longer for a connection has a client that is about to give up. */
 const QUEUE = { waitingMax: 512, deadlineMs: 30_000 } as const
 
@@ -61,13 +64,14 @@ export class FirstLogins {
   #domains: ReadonlyMap<string, OpenDomain> = new Map()
   /** By address. */
   readonly #moves = new Map<string, Move>()
-  readonly #clients = new Set<Pop3Client>()
   readonly #running = new Set<Promise<void>>()
   readonly #key = randomBytes(32)
-  #isStopped = false
+  readonly #stopping = new AbortController()
 
   constructor(options: FirstLoginsOptions) {
     this.#options = options
+    // Each connection listens.
+    setMaxListeners(0, this.#stopping.signal)
   }
 
   /** At each heartbeat. @throws {Failure} a storage failure; what was known stays */
@@ -90,8 +94,7 @@ export class FirstLogins {
 
   /** Gives up what is under way; the next login goes on with it, here or elsewhere. */
   async stop(): Promise<void> {
-    this.#isStopped = true
-    for (const client of this.#clients) client.close()
+    this.#stopping.abort()
     await Promise.allSettled(this.#running)
   }
 
@@ -137,13 +140,12 @@ export class FirstLogins {
   ): Promise<void> {
     const { name, account, password } = login
     // Those who wait get their turns one after the other then: none begins anything.
-    if (this.#isStopped) throw new Failure('OLD_SERVER_AWAY', 'this node stops: it is not asked')
+    const { signal } = this.#stopping
+    if (signal.aborted) throw new Failure('OLD_SERVER_AWAY', 'this node stops: it is not asked')
     METRICS.movesOpen.of().add(1)
     let client: Pop3Client | undefined
     try {
-      client = await Pop3Client.connect(domain)
-      this.#clients.add(client)
-      if (this.#isStopped) client.close()
+      client = await Pop3Client.connect(domain, { messagesMax: MESSAGES_MAX, signal })
       const oldName = domain.userFormat === 'local' ? name.localPart : name.address
       const answer = await client.logIn(oldName, password)
       if (answer.kind === 'accepted') {
@@ -161,7 +163,6 @@ export class FirstLogins {
     } finally {
       METRICS.movesOpen.of().add(-1)
       client?.close()
-      if (client !== undefined) this.#clients.delete(client)
     }
   }
 

@@ -4,112 +4,24 @@
  */
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import { Throttle } from '../../../src/mail/auth/throttle.ts'
-import { upsertOldServer } from '../../../src/storage/tenants/old-servers.ts'
-import {
-  gateAt,
-  type OldServerOptions,
-  OldServerStub,
-  type OldUser,
-} from '../../support/old-server.ts'
+import { gateAt } from '../../support/old-server.ts'
 import { Pop3Client } from '../../support/pop3-client.ts'
-import { startTestNode, type TestNode, type TestNodeOptions } from '../../support/pop3-node.ts'
-import { addDomain, addUser, openTestDatabase, type TestDatabase } from '../../support/postgres.ts'
+import { addUser, type TestDatabase } from '../../support/postgres.ts'
 import { mailTo } from './mail-to.ts'
+import { listing, MovingWorld, message, PASSWORD, tryLogin, withMail } from './setting.ts'
 
-const PASSWORD = 'Old-Horse-77'
-
+let world: MovingWorld
 let database: TestDatabase
-let nodes: TestNode[] = []
-let stubs: OldServerStub[] = []
-let domainCount = 0
+const migrate: MovingWorld['migrate'] = (...all) => world.migrate(...all)
+const startNode: MovingWorld['startNode'] = (...all) => world.startNode(...all)
+const passwordHashOf: MovingWorld['passwordHashOf'] = (...all) => world.passwordHashOf(...all)
 
 beforeAll(async () => {
-  database = await openTestDatabase()
+  world = await MovingWorld.open()
+  database = world.database
 })
-afterEach(async () => {
-  for (const node of nodes) await node.stop()
-  for (const stub of stubs) await stub.stop()
-  nodes = []
-  stubs = []
-})
-afterAll(async () => {
-  await database.close()
-})
-
-const message = (subject: string, date = 'Tue, 02 Jan 2024 03:04:05 +0000'): string =>
-  `Received: from a by b; ${date}\r\nSubject: ${subject}\r\n\r\nText of ${subject}\r\n.dot\r\n`
-
-const withMail = (count: number): OldUser => ({
-  password: PASSWORD,
-  messages: Array.from({ length: count }, (_, at) => ({
-    uniqueId: `0000000${at}abc`,
-    text: message(`old ${at}`),
-  })),
-})
-
-interface Setting {
-  domain: string
-  domainId: number
-  old: OldServerStub
-  node: TestNode
-}
-
-async function migrate(
-  old: Partial<OldServerOptions> & { count?: number },
-  node: Partial<TestNodeOptions> = {},
-  changes: { makesUsers?: boolean; userFormat?: 'full' | 'local'; connectionsMax?: number } = {},
-): Promise<Setting> {
-  domainCount += 1
-  const domain = `moving${domainCount}.test`
-  const domainId = await addDomain(database.db, domain)
-  const users = old.users ?? { [`alice@${domain}`]: withMail(old.count ?? 3) }
-  const stub = await OldServerStub.start({ ...old, users })
-  stubs.push(stub)
-  await upsertOldServer(database.db, domainId, {
-    host: '127.0.0.1',
-    port: stub.port,
-    security: 'none',
-    authority: undefined,
-    userFormat: 'full',
-    makesUsers: true,
-    connectionsMax: 20,
-    ...changes,
-  })
-  return { domain, domainId, old: stub, node: await startNode(node) }
-}
-
-async function startNode(options: Partial<TestNodeOptions> = {}): Promise<TestNode> {
-  const node = await startTestNode({ url: database.url, ...options })
-  nodes.push(node)
-  return node
-}
-
-async function listing(client: Pop3Client): Promise<string[]> {
-  const { raw } = await client.askMulti('UIDL')
-  return raw
-    .toString('latin1')
-    .split('\r\n')
-    .filter((line) => line !== '')
-}
-
-async function tryLogin(node: TestNode, user: string, password: string): Promise<string> {
-  const client = await Pop3Client.connect(node.address)
-  await client.line()
-  await client.ask(`USER ${user}`)
-  const reply = await client.ask(`PASS ${password}`)
-  client.socket.destroy()
-  return reply
-}
-
-async function passwordHashOf(domainId: number, localPart: string) {
-  const row = await database.db.kysely
-    .selectFrom('users')
-    .select('password_hash')
-    .where('domain_id', '=', domainId)
-    .where('local_part', '=', localPart)
-    .executeTakeFirst()
-  return row?.password_hash
-}
+afterEach(() => world.clear())
+afterAll(() => database.close())
 
 test('the first login brings user, mail, unique-ids, dates and password; the next ask nobody', async () => {
   const { node, domain, domainId, old } = await migrate({ count: 40 })
@@ -166,8 +78,7 @@ test('SASL PLAIN moves too, and is used where the old server offers it', async (
 test('a refusal of the old server is ours, makes nobody, and is throttled before it is asked', async () => {
   const db = database.db
   const { node, domain, domainId, old } = await migrate({})
-  await node.stop()
-  nodes = []
+  await world.stopNodes()
   const throttle = new Throttle({ db, log: node.db as never, keyring: undefined })
   const strict = await startNode({ authenticator: { throttle } })
   expect(await tryLogin(strict, `alice@${domain}`, 'wrong-0')).toBe(
@@ -298,8 +209,7 @@ test('a node that ends in the middle leaves the rest to the next', async () => {
   const user = `alice@${domain}`
   const cut = tryLogin(node, user, PASSWORD).catch(() => 'closed')
   await gate.isReached
-  await node.stop(50)
-  nodes = []
+  await world.stopNodes(50)
   await cut
   gate.open()
   const other = await startNode()
