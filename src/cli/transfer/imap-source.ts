@@ -92,23 +92,35 @@ class Inbox {
         receivedAt,
         uniqueId,
         isRemote: true,
-        open: () => this.#read(uid),
+        open: () => this.#read(uid, octets),
       }
   }
 
-  async *#read(uid: number): AsyncGenerator<Buffer> {
-    for (let start = 0; ; start += STRETCH_OCTETS) {
-      const query = { source: { start, maxLength: STRETCH_OCTETS } }
-      const answer = await this.#client
-        .fetchOne(String(uid), query, { uid: true })
-        .catch((error) => {
-          throw failed(this.#name, error)
-        })
-      if (!answer) throw new UnreadableMessage('was deleted there meanwhile')
-      const { source = Buffer.alloc(0) } = answer
-      yield source
-      if (source.length < STRETCH_OCTETS) return
+  /**
+   * Up to its listed size, or else to where the server has nothing more: some servers answer with
+   * less than they were asked for, and some list sizes that are not true. Never what may be cut.
+   */
+  async *#read(uid: number, octets: number): AsyncGenerator<Buffer> {
+    for (let start = 0; start === 0 || start !== octets; ) {
+      const piece = await this.#fetchPiece(uid, start)
+      if (piece.length === 0 && start === 0 && octets > 0)
+        throw new UnreadableMessage(`the server hands out none of its ${octets} octets`)
+      if (piece.length === 0) return
+      yield piece
+      start += piece.length
     }
+  }
+
+  async #fetchPiece(uid: number, start: number): Promise<Buffer> {
+    const query = { source: { start, maxLength: STRETCH_OCTETS } }
+    const answer = await this.#client.fetchOne(String(uid), query, { uid: true }).catch((error) => {
+      throw failed(this.#name, error)
+    })
+    if (!answer) throw new UnreadableMessage('was deleted there meanwhile')
+    // NIL, which is no buffer, or no answer to what was asked: RFC 3501 has "" behind the end.
+    if (!Buffer.isBuffer(answer.source))
+      throw new UnreadableMessage(`the server does not hand it out from octet ${start} on`)
+    return answer.source
   }
 
   async close(): Promise<void> {
