@@ -3,6 +3,7 @@
  * after the other, asking for some ahead where PIPELINING (RFC 2449 §6.6) is offered. It deletes
  * nothing. Messages are never whole in memory, lists are.
  */
+import { assert } from '../base/assert.ts'
 import { Failure } from '../base/failure.ts'
 import type { Secret } from '../base/secret.ts'
 import { formatOldServer, type OldServer } from './old-server.ts'
@@ -14,6 +15,10 @@ const AHEAD = 16
 /** A listing of a maildrop that it has to look through first. */
 const LISTING_MS = 300_000
 const LOGIN_MS = 40_000
+/** LIMIT: by so much a message is longer than listed: some servers count line ends as one octet. */
+const LONGER = 2
+const LONGER_OCTETS = 1_048_576
+const QUIT_MS = 5_000
 const MESSAGES_MAX = 2_000_000
 /** LIMIT: of a line of a reply of many: RFC 1939 §3. */
 const LINE_OCTETS_MAX = 512
@@ -42,12 +47,20 @@ export interface ConnectOptions {
   signal?: AbortSignal
 }
 
-export type Retrieved<T> = T & ({ refusal: string } | { content: AsyncIterable<Buffer> })
+/** By its response code; a server that has none leaves it open. */
+export type Lasting = 'for good' | 'for now' | 'unknown'
+
+/** `refusal` is for the log. */
+export type Retrieved<T> = T &
+  ({ refusal: string; lasting: Lasting } | { content: AsyncIterable<Buffer> })
 
 export class Pop3Client {
   readonly #server: OldServer
   readonly #options: ConnectOptions
-  readonly #wire: Wire
+  #wire: Wire
+  /** That was accepted. */
+  #login: { name: string; password: Secret } | undefined
+  #isClosed = false
   /** What no log may hold. */
   #said: readonly Buffer[] = []
   /** As CAPA said, in upper case; empty: it has no CAPA. */
@@ -61,9 +74,7 @@ export class Pop3Client {
 
   /** Connected, with TLS if the server is to have it. @throws {Failure} OLD_SERVER_AWAY */
   static async connect(server: OldServer, options: ConnectOptions = {}): Promise<Pop3Client> {
-    const wire = await Wire.open(server, options.signal)
-    wire.endIn(options.loginMs ?? LOGIN_MS)
-    const client = new Pop3Client(server, options, wire)
+    const client = new Pop3Client(server, options, await Wire.open(server, options.signal))
     try {
       await client.#begin()
       return client
@@ -71,6 +82,22 @@ export class Pop3Client {
       client.close()
       throw error
     }
+  }
+
+  /**
+   * A new connection in place of this one, logged in as it was.
+   * @throws {Failure} OLD_SERVER_AWAY, also if it does not let the user in again
+   */
+  async reopen(): Promise<void> {
+    assert(this.#login, 'who was not let in has nothing to open again')
+    const { name, password } = this.#login
+    await this.#leave()
+    if (this.#isClosed) throw this.#away('closed')
+    this.#wire = await Wire.open(this.#server, this.#options.signal)
+    if (this.#isClosed) this.#wire.close()
+    await this.#begin()
+    const answer = await this.logIn(name, password)
+    if (answer.kind === 'refused') throw this.#away(`no second login: ${answer.reply}`)
   }
 
   get isPipelining(): boolean {
@@ -86,6 +113,7 @@ export class Pop3Client {
   async logIn(name: string, password: Secret): Promise<OldLogin> {
     const answer = await this.#logIn(name, password)
     this.#wire.endIn(undefined)
+    if (answer.kind === 'accepted') this.#login = { name, password }
     return answer
   }
 
@@ -140,8 +168,11 @@ export class Pop3Client {
       throw this.#away(`it says unique-ids of ${namedCount} of ${messages.size} messages`)
   }
 
-  /** In the order of `messages`. What is not read of one is skipped before the next comes. */
-  async *retrieve<T extends { number: number }>(
+  /**
+   * In the order of `messages`. What is not read of one is skipped before the next comes.
+   * @throws {Failure} OLD_SERVER_AWAY, also for a message that is far longer than it was listed
+   */
+  async *retrieve<T extends { number: number; octets: number }>(
     messages: readonly T[],
   ): AsyncGenerator<Retrieved<T>> {
     let sentCount = 0
@@ -152,10 +183,11 @@ export class Pop3Client {
       if (next.length > 0) this.#wire.send(next.map(({ number }) => `RETR ${number}\r\n`).join(''))
       const status = await this.#wire.line()
       if (!isOk(status)) {
-        yield { ...message, refusal: status }
+        const refusal = withoutSaid(status, this.#said)
+        yield { ...message, refusal, lasting: lastingOf(status) }
         continue
       }
-      const body = this.#wire.body()
+      const body = this.#bodyOf(message)
       // Not by for await, which would close it for who reads half of it.
       const content = { [Symbol.asyncIterator]: () => ({ next: () => body.next() }) }
       yield { ...message, content }
@@ -163,24 +195,38 @@ export class Pop3Client {
     }
   }
 
-  /**
-   * Until the old server has closed the connection, which it counts until then; but not long.
-   */
-  async quit(): Promise<void> {
-    this.#wire.silenceMs = 5_000
-    const isOver = async () => {
-      await this.#ask('QUIT')
-      await this.#wire.line()
+  async *#bodyOf({ number, octets }: { number: number; octets: number }): AsyncGenerator<Buffer> {
+    let count = 0
+    for await (const chunk of this.#wire.body()) {
+      count += chunk.length
+      if (count > octets * LONGER + LONGER_OCTETS) {
+        this.close()
+        throw this.#away(`message ${number} is longer than ${octets} octets, as it was listed`)
+      }
+      yield chunk
     }
-    await isOver().catch(() => {})
+  }
+
+  /** Until the old server has closed the connection, which it counts until then; but not long. */
+  async quit(): Promise<void> {
+    await this.#leave()
     this.close()
   }
 
   close(): void {
+    this.#isClosed = true
     this.#wire.close()
   }
 
+  async #leave(): Promise<void> {
+    this.#wire.silenceMs = QUIT_MS
+    this.#wire.endIn(2 * QUIT_MS)
+    this.#wire.send('QUIT\r\n')
+    await this.#wire.drain().catch(() => {})
+  }
+
   async #begin(): Promise<void> {
+    this.#wire.endIn(this.#options.loginMs ?? LOGIN_MS)
     if (!isOk(await this.#wire.line())) throw this.#away('it does not greet')
     if (this.#server.security === 'stls') {
       if (!isOk(await this.#ask('STLS'))) throw this.#away('it refuses STLS')
@@ -279,5 +325,11 @@ const CRLF = Buffer.from('\r\n')
 /** RFC 2449 §8, in upper case. */
 const responseCode = (reply: string): string | undefined =>
   /^-ERR \[([A-Z/-]+)\]/i.exec(reply)?.[1]?.toUpperCase()
+
+function lastingOf(reply: string): Lasting {
+  const code = responseCode(reply)
+  if (code === undefined) return 'unknown'
+  return code === 'SYS/PERM' ? 'for good' : 'for now'
+}
 
 const isOk = (line: string): boolean => /^\+OK(?: |$)/i.test(line)

@@ -111,6 +111,14 @@ export class Wire {
     }
   }
 
+  /** Reads on, for nothing, until the connection ends. Always throws. */
+  async drain(): Promise<never> {
+    for (;;) {
+      this.#held = EMPTY
+      await this.#more()
+    }
+  }
+
   /** @param error undefined: nothing went wrong */
   close(error?: Error): void {
     this.#failure ??= new Failure('OLD_SERVER_AWAY', this.#tell(error ?? new Error('closed')))

@@ -40,6 +40,12 @@ export const INSERT_STRETCH: Statement = {
   select $1, $2::uuid, $3::integer + c.seq, c.data from ${chunksOf('$4::bytea')} c`,
 }
 
+// The foreign keys keep one that is named.
+export const DISCARD_BODY: Statement = {
+  name: 'body-discard',
+  text: 'delete from bodies b where b.domain_id = $1 and b.body_id = $2::uuid',
+}
+
 export const STRETCH: Statement = {
   name: 'stretch',
   text: `select data from body_chunks
@@ -61,6 +67,11 @@ export function newBodyId(): string {
 /** Begins a body that arrives in stretches; the delivering statement writes its size. */
 export async function insertBody(db: Database, domainId: number, bodyId: string): Promise<void> {
   await db.hotOrBulk(INSERT_BODY, [domainId, bodyId])
+}
+
+/** Takes a body that came for nothing. @throws {Failure} also if a message names it */
+export async function discardBody(db: Database, domainId: number, bodyId: string): Promise<void> {
+  await db.bulk(DISCARD_BODY, [domainId, bodyId])
 }
 
 /** @param nth 0, 1, 2, …; `data` has STRETCH_OCTETS, of the last one 1 to STRETCH_OCTETS */

@@ -8,7 +8,13 @@
  */
 import { assert } from '../../base/assert.ts'
 import { Failure } from '../../base/failure.ts'
-import { insertBody, insertStretch, newBodyId, STRETCH_OCTETS } from '../../storage/bodies.ts'
+import {
+  discardBody,
+  insertBody,
+  insertStretch,
+  newBodyId,
+  STRETCH_OCTETS,
+} from '../../storage/bodies.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { LineEnds } from './line-ends.ts'
 
@@ -69,6 +75,14 @@ export class Ingest {
   abort(): void {
     this.#isOpen = false
     this.#buffer = Buffer.alloc(0)
+  }
+
+  /** As abort(), and takes what was written away again, if nobody names it. Never throws. */
+  async discard(): Promise<void> {
+    this.abort()
+    if (this.#stretchCount === 0) return
+    for (const [domainId, bodyId] of this.#bodyIds)
+      await discardBody(this.#db, domainId, bodyId).catch(() => {}) // the sweep does it
   }
 
   async #append(octets: Buffer): Promise<void> {

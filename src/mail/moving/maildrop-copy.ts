@@ -5,19 +5,23 @@
  * unique-id is here already is not fetched; one without is known by its octets.
  *
  * What cannot be fetched or kept is told and left out; a maildrop that is full ends the copy, as
- * what comes later must not be before what is missing.
+ * what comes later must not be before what is missing. A refusal that may pass ends it too: only
+ * what the old server refuses for good, or on two connections, is left there.
  */
 import { createHash } from 'node:crypto'
-import { isFailure } from '../../base/failure.ts'
-import type { OldMessage, Pop3Client } from '../../remote/pop3-client.ts'
+import { Failure, isFailure } from '../../base/failure.ts'
+import type { Lasting, OldMessage, Pop3Client } from '../../remote/pop3-client.ts'
 import { newBodyId } from '../../storage/bodies.ts'
 import { type DeliveryStatus, deliver } from '../../storage/deliveries.ts'
 import type { Database } from '../../storage/postgres/database.ts'
-import { selectKnownUniqueIds } from '../../storage/tenants/old-servers.ts'
+import { selectKnownUniqueIds, selectRoom } from '../../storage/tenants/old-servers.ts'
 import { CopyCounter, copyOf, UNIQUE_ID } from '../delivery/imported-copies.ts'
 import { Ingest, type IngestedMessage } from '../delivery/ingest.ts'
 import { LineEnds } from '../delivery/line-ends.ts'
 import { HEAD_OCTETS, receivedDate } from '../delivery/received-date.ts'
+
+/** LIMIT: messages that are asked for a second time, each on a connection of its own. */
+const REFUSED_MAX = 100
 
 export interface CopyRequest {
   domainId: number
@@ -50,41 +54,101 @@ export async function copyMaildrop(
   client: Pop3Client,
   request: CopyRequest,
 ): Promise<CopyReport> {
-  return await new MaildropCopy(db, client, request).run()
+  const refused = new Set<string>()
+  for (let earlier = 0; ; ) {
+    const copy = new MaildropCopy(db, client, request, refused)
+    const refusal = await copy.run()
+    const { imported, alreadyImported, ...rest } = copy.report
+    if (refusal === undefined)
+      return { imported: earlier + imported, alreadyImported: alreadyImported - earlier, ...rest }
+    if (refused.size > REFUSED_MAX)
+      throw new Failure(
+        'OLD_SERVER_AWAY',
+        `it refuses more than ${REFUSED_MAX} messages: ${refusal}`,
+      )
+    earlier += imported
+    await client.reopen()
+  }
 }
 
 class MaildropCopy {
   readonly #db: Database
   readonly #client: Pop3Client
   readonly #request: CopyRequest
-  readonly #report: CopyReport = { imported: 0, alreadyImported: 0, skipped: [], isFull: false }
+  /** Those that were refused before, on another connection. */
+  readonly #refused: Set<string>
+  readonly report: CopyReport = { imported: 0, alreadyImported: 0, skipped: [], isFull: false }
   readonly #unnamed = new CopyCounter()
   readonly #done = { octets: 0, messages: 0 }
 
-  constructor(db: Database, client: Pop3Client, request: CopyRequest) {
+  constructor(db: Database, client: Pop3Client, request: CopyRequest, refused: Set<string>) {
     this.#db = db
     this.#client = client
     this.#request = request
+    this.#refused = refused
   }
 
-  async run(): Promise<CopyReport> {
+  /** @returns the refusal of a message that ended it, to be asked for again */
+  async run(): Promise<string | undefined> {
     const { domainId, userId, isDryRun, onProgress } = this.#request
     const listed = withoutRepeats(await this.#client.list())
     const known = await selectKnownUniqueIds(this.#db, domainId, userId)
     const isKnown = ({ uniqueId }: OldMessage) => uniqueId !== undefined && known.has(uniqueId)
     const wanted = listed.filter((message) => !isKnown(message))
     const total = { messages: wanted.length, octets: sum(wanted) }
-    this.#report.alreadyImported = listed.length - wanted.length
-    if (isDryRun) this.#report.imported = wanted.length
-    if (isDryRun) return this.#report
-    for await (const message of this.#client.retrieve(wanted)) {
-      if ('refusal' in message) this.#skip(message, message.refusal)
-      else if (!(await this.#take(message, message.content))) break
+    this.report.alreadyImported = listed.length - wanted.length
+    if (isDryRun) this.report.imported = wanted.length
+    if (isDryRun) return undefined
+    const fitting = await this.#choose(wanted)
+    for (const message of fitting) if (this.#isTooLarge(message)) this.#skipLarge(message)
+    const readable = fitting.filter((message) => !this.#isTooLarge(message))
+    for await (const message of this.#client.retrieve(readable)) {
+      if ('refusal' in message) {
+        if (!this.#isLeft(message, message)) return message.refusal
+      } else if (!(await this.#take(message, message.content))) return undefined
       this.#done.octets += message.octets
       this.#done.messages += 1
       onProgress?.({ ...this.#done }, total)
     }
-    return this.#report
+    const [next] = wanted.slice(fitting.length)
+    if (next !== undefined) this.#end(next)
+    return undefined
+  }
+
+  /** Those before the first that has no room, by what was listed: the others are not even read. */
+  async #choose(wanted: readonly OldMessage[]): Promise<readonly OldMessage[]> {
+    const { domainId, userId } = this.#request
+    const room = await selectRoom(this.#db, domainId, userId)
+    let [octets, messages] = [0, 0]
+    const end = wanted.findIndex((message) => {
+      // Of those without a unique-id some may be here already.
+      if (message.uniqueId === undefined || this.#isTooLarge(message)) return false
+      octets += message.octets
+      messages += 1
+      return octets > room.octets || messages > room.messages
+    })
+    return end === -1 ? wanted : wanted.slice(0, end)
+  }
+
+  #isTooLarge({ octets }: OldMessage): boolean {
+    return octets > this.#request.messageMaxOctets
+  }
+
+  /**
+   * @returns false: it may be handed out yet, on another connection
+   * @throws {Failure} OLD_SERVER_AWAY: not for now
+   */
+  #isLeft(
+    message: OldMessage,
+    { refusal, lasting }: { refusal: string; lasting: Lasting },
+  ): boolean {
+    if (lasting === 'for now')
+      throw new Failure('OLD_SERVER_AWAY', `message ${message.number} is refused: ${refusal}`)
+    const key = message.uniqueId ?? `number ${message.number}`
+    const isLeft = lasting === 'for good' || this.#refused.has(key)
+    if (isLeft) this.#skip(message, refusal)
+    else this.#refused.add(key)
+    return isLeft
   }
 
   /** @returns false: nothing more has room */
@@ -92,15 +156,15 @@ class MaildropCopy {
     try {
       const status = await this.#deliver(message, content)
       if (status === 'empty') this.#skip(message, 'empty')
-      else if (status === 'delivered') this.#report.imported += 1
-      else if (status === 'already-imported') this.#report.alreadyImported += 1
+      else if (status === 'delivered') this.report.imported += 1
+      else if (status === 'already-imported') this.report.alreadyImported += 1
       else if (status === 'over-quota') this.#end(message)
       else this.#skip(message, 'the user is gone')
     } catch (error) {
       if (!isFailure(error, 'MESSAGE_TOO_LARGE')) throw error
-      this.#skip(message, `larger than ${this.#request.messageMaxOctets} octets`)
+      this.#skipLarge(message)
     }
-    return !this.#report.isFull
+    return !this.report.isFull
   }
 
   async #deliver(
@@ -108,7 +172,7 @@ class MaildropCopy {
     content: AsyncIterable<Buffer>,
   ): Promise<DeliveryStatus | 'empty'> {
     const { domainId, userId } = this.#request
-    const { message, digest, head } = await this.#ingest(content)
+    const { message, digest, head, ingest } = await this.#ingest(content)
     if (message.octets === 0) return 'empty'
     const results = await deliver(this.#db, {
       domainId,
@@ -123,13 +187,15 @@ class MaildropCopy {
         uniqueId: uniqueId !== undefined && UNIQUE_ID.test(uniqueId) ? uniqueId : undefined,
       },
     })
-    return results.get(userId)?.status ?? 'unknown-user'
+    const status = results.get(userId)?.status ?? 'unknown-user'
+    if (status !== 'delivered') await ingest.discard()
+    return status
   }
 
   /** As it comes: what is longer than a stretch is written meanwhile. */
   async #ingest(
     content: AsyncIterable<Buffer>,
-  ): Promise<{ message: IngestedMessage; digest: Buffer; head: Buffer }> {
+  ): Promise<{ message: IngestedMessage; digest: Buffer; head: Buffer; ingest: Ingest }> {
     const { domainId, messageMaxOctets: maxOctets } = this.#request
     const ingest = new Ingest(this.#db, { domainIds: [domainId], maxOctets })
     const hash = createHash('sha256')
@@ -146,20 +212,24 @@ class MaildropCopy {
       for await (const chunk of content) await add(lineEnds.push(chunk))
       await add(lineEnds.end())
       const message = await ingest.finish()
-      return { message, digest: hash.digest(), head: Buffer.concat(head) }
+      return { message, digest: hash.digest(), head: Buffer.concat(head), ingest }
     } catch (error) {
-      ingest.abort()
+      await ingest.discard()
       throw error
     }
   }
 
   #end(message: OldMessage): void {
-    this.#report.isFull = true
+    this.report.isFull = true
     this.#skip(message, 'the mailbox is full: this message and those after it were left there')
   }
 
+  #skipLarge(message: OldMessage): void {
+    this.#skip(message, `larger than ${this.#request.messageMaxOctets} octets`)
+  }
+
   #skip({ number }: OldMessage, reason: string): void {
-    this.#report.skipped.push({ source: `message ${number}`, reason })
+    this.report.skipped.push({ source: `message ${number}`, reason })
   }
 }
 

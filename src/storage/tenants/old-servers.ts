@@ -52,6 +52,18 @@ export const KNOWN_UNIQUE_IDS: Statement = {
   where t.domain_id = $1 and t.user_id = $2 and t.unique_id is not null`,
 }
 
+// What the maildrop may still take, by the user's quota and the domain's.
+export const ROOM: Statement = {
+  name: 'room',
+  text: `select
+    least(u.quota_octets - coalesce(m.octets, 0), q.quota_octets - q.octets),
+    least(u.quota_messages - coalesce(m.message_count, 0), q.quota_messages - q.message_count)
+  from users u
+    left join maildrops m on m.domain_id = $1 and m.user_id = $2
+    left join domain_quotas q on q.domain_id = $1
+  where u.domain_id = $1 and u.user_id = $2`,
+}
+
 // The last step of a move, fenced by its lease: from then on the user is like any other.
 export const KEEP_PASSWORD: Statement = {
   name: 'moving-user-done',
@@ -96,6 +108,19 @@ export async function selectKnownUniqueIds(
 ): Promise<Set<string>> {
   const rows = await db.bulk(KNOWN_UNIQUE_IDS, [domainId, userId])
   return new Set(rows.map((row) => decodeText(present(row, 0))))
+}
+
+/** Infinity: there is no quota. */
+export async function selectRoom(
+  db: Database,
+  domainId: number,
+  userId: number,
+): Promise<{ octets: number; messages: number }> {
+  const [row = []] = await db.bulk(ROOM, [domainId, userId])
+  const [octets, messages] = [0, 1].map((at) =>
+    row[at] ? decodeInt8(row[at]) : Number.POSITIVE_INFINITY,
+  )
+  return { octets: octets ?? 0, messages: messages ?? 0 }
 }
 
 /** @returns false: the lease is no longer ours, or there is a password by now */

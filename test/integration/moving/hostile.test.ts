@@ -4,6 +4,7 @@ import { Secret } from '../../../src/base/secret.ts'
 import type { OldServer } from '../../../src/remote/old-server.ts'
 import { Pop3Client } from '../../../src/remote/pop3-client.ts'
 import { Wire } from '../../../src/remote/wire.ts'
+import { addUser } from '../../support/postgres.ts'
 import { type RawServer, startRawServer, usualAnswer } from './raw-server.ts'
 import { MovingWorld, PASSWORD, tryLogin } from './setting.ts'
 
@@ -101,4 +102,52 @@ test('a node that stops waits for no old server', async () => {
   await node.moving.stop()
   await expect.poll(() => server.sockets.size, { timeout: 5_000 }).toBe(0)
   await replied
+})
+
+const bodyCount = async (domainId: number): Promise<number> => {
+  const { db } = world.database
+  const rows = db.kysely.selectFrom('bodies').select('body_id').where('domain_id', '=', domainId)
+  return (await rows.execute()).length
+}
+
+const BIG = `Subject: big\r\n\r\n${`${'z'.repeat(98)}\r\n`.repeat(10_000)}`
+
+test('what was listed larger than the room is not fetched', async () => {
+  const { node, domain, old } = await world.migrate(
+    {
+      users: { alice: { password: PASSWORD, messages: [{ uniqueId: 'a1', text: BIG }] } },
+    },
+    {},
+    { userFormat: 'local' },
+  )
+  const user = `alice@${domain}`
+  await addUser(world.database.db, user, { quotaOctets: 1_000 })
+  expect(await tryLogin(node, user, PASSWORD)).toMatch(/^-ERR \[SYS\/TEMP\]/)
+  await node.untilLogged('is too small for the old mail')
+  expect(old.count('RETR')).toBe(0)
+})
+
+test('what had no room after all leaves nothing in the database', async () => {
+  const users = { alice: { password: PASSWORD, messages: [{ uniqueId: 'a1', text: BIG }] } }
+  const { node, domain, domainId, old } = await world.migrate(
+    { users, reply: (line) => (line === 'LIST' ? '+OK\r\n1 900\r\n.' : undefined) },
+    {},
+    { userFormat: 'local' },
+  )
+  const user = `alice@${domain}`
+  await addUser(world.database.db, user, { quotaOctets: 1_000 })
+  expect(await tryLogin(node, user, PASSWORD)).toMatch(/^-ERR \[SYS\/TEMP\]/)
+  expect(old.count('RETR')).toBe(1)
+  expect(await bodyCount(domainId)).toBe(0)
+})
+
+test('a message without end is cut off not far behind its listed size, and leaves nothing', async () => {
+  const server = await startRawServer((command) =>
+    command.startsWith('RETR') ? endless('+OK\r\n', `${'z'.repeat(98)}\r\n`) : usualAnswer(command),
+  )
+  const { node, domain, domainId } = await world.migrateFrom(server)
+  expect(await tryLogin(node, `alice@${domain}`, PASSWORD)).toMatch(/^-ERR \[SYS\/TEMP\]/)
+  await node.untilLogged('message 1 is longer than 100 octets, as it was listed')
+  expect(server.sentCount()).toBeLessThan(BUFFERED)
+  expect(await bodyCount(domainId)).toBe(0)
 })
