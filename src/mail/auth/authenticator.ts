@@ -81,6 +81,7 @@ type RefusedReason =
   | 'throttled'
   | 'in-use'
   | 'being-moved'
+  | 'temporary'
 
 /**
  * Where accounts are looked up. Who has just typed a password that was verified lately is expected
@@ -201,7 +202,7 @@ export class Authenticator {
       return verdict
     }
     await desk.giveBack()
-    if (!isProofWrong(verdict.reason)) return verdict
+    if (!isUnproven(judgement.reason, verdict)) return verdict
     if (leave.kind === 'go') await throttle?.recordFailure(who, proofOf(attempt, peer))
     await waitUntil(began + delayMs + failureDelayMs * this.#slowness(visit), presence)
     return this.#advise(visit, verdict)
@@ -408,9 +409,13 @@ function judgeExternal({ certificate, account }: Visit): Judgement {
   return { reason: 'verified', account, credential: owner }
 }
 
-/** What is told of a right proof, or of a fault of ours, is told at once and counts for nothing. */
-function isProofWrong(reason: RefusedReason): boolean {
-  return reason === 'bad-credentials' || reason === 'throttled'
+/**
+ * What is told of a right proof, or of a fault of ours, is told at once and counts for nothing. An
+ * old server that has not taken a password may refuse wrong ones in these words.
+ */
+function isUnproven(judged: LoginReason, { reason }: Refused): boolean {
+  const isPutOff = judged === 'in use on the old server' || judged === 'put off by the old server'
+  return reason === 'bad-credentials' || reason === 'throttled' || isPutOff
 }
 
 function verdictOf({ reason, account, credential, serverSignature }: Judgement): LoginVerdict {
@@ -418,6 +423,7 @@ function verdictOf({ reason, account, credential, serverSignature }: Judgement):
   if (reason === 'being moved') return { kind: 'refused', reason: 'being-moved' }
   if (reason === 'in use' || reason === 'in use on the old server')
     return { kind: 'refused', reason: 'in-use' }
+  if (reason === 'put off by the old server') return { kind: 'refused', reason: 'temporary' }
   if (reason !== 'verified' || account === undefined)
     return { kind: 'refused', reason: 'bad-credentials' }
   if (account.isSuspended) return { kind: 'refused', reason: 'suspended' }

@@ -10,17 +10,18 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import { setMaxListeners } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Failure } from '../../base/failure.ts'
+import { Failure, isFailure } from '../../base/failure.ts'
 import { METRICS } from '../../base/metrics.ts'
 import type { Secret } from '../../base/secret.ts'
-import { Pop3Client } from '../../remote/pop3-client.ts'
+import { type OldLogin, Pop3Client } from '../../remote/pop3-client.ts'
 import { type LoginAccount, selectLoginAccount } from '../../storage/accounts.ts'
 import { type MigratingDomain, selectMigratingDomains } from '../../storage/tenants/old-servers.ts'
-import { spendPassword } from '../auth/argon2.ts'
+import { makeDummyHash, spendPassword } from '../auth/argon2.ts'
 import { type Asker, HashQueue } from '../auth/hash-queue.ts'
 import type { LoginName } from '../auth/login-name.ts'
 import type { Presence } from '../auth/login-peer.ts'
-import { type Judgement, unknownUser } from '../auth/proofs/judgement.ts'
+import { type Judgement, type LoginReason, unknownUser } from '../auth/proofs/judgement.ts'
+import { verifyStored } from '../auth/schemes/scheme.ts'
 import type { MaildropContext } from '../maildrop/maildrop.ts'
 import { type MoveResult, moveUser } from './move-user.ts'
 
@@ -114,9 +115,12 @@ export class FirstLogins {
     const leftMs = began + (this.#options.patienceMs ?? PATIENCE_MS) - performance.now()
     const result = await Promise.race([asked.done, pause(leftMs, presence)])
     if (result === undefined) return { reason: 'being moved', account }
-    if (result !== 'moved') return { reason: result, account }
+    if (result === 'in use') return { reason: result, account }
+    if (result === 'unknown user') return unknownUser(name)
     const moved = await selectLoginAccount(this.#options.db, name.domainName, name.localPart)
-    return moved ? { reason: 'verified', account: moved } : unknownUser(name)
+    if (moved === undefined) return unknownUser(name)
+    const isOwn = result === 'moved' || (await isPasswordOf(moved, login))
+    return { reason: isOwn ? 'verified' : 'wrong password', account: moved }
   }
 
   /**
@@ -138,7 +142,7 @@ export class FirstLogins {
     login: FirstLogin,
     tell: (answer: Judgement | Move) => void,
   ): Promise<void> {
-    const { name, account, password } = login
+    const { name, account } = login
     // Those who wait get their turns one after the other then: none begins anything.
     const { signal } = this.#stopping
     if (signal.aborted) throw new Failure('OLD_SERVER_AWAY', 'this node stops: it is not asked')
@@ -146,15 +150,17 @@ export class FirstLogins {
     let client: Pop3Client | undefined
     try {
       client = await Pop3Client.connect(domain, { messagesMax: MESSAGES_MAX, signal })
-      const oldName = domain.userFormat === 'local' ? name.localPart : name.address
-      const answer = await client.logIn(oldName, password)
+      const answer = await this.#show(client, domain, login)
       if (answer.kind === 'accepted') {
         const move = this.#join(domain, login, client)
         tell(move)
         await move.done.catch(() => {})
       } else {
-        tell(judgementOf(answer.why, answer.reply, account))
-        count(answer.why)
+        const { why, reply } = answer
+        if (why !== 'credentials')
+          this.#options.log.warn({ user: name.address, reply }, 'the old server lets nobody in now')
+        tell({ reason: REASONS[why], account })
+        count(why)
       }
       await client.quit()
     } catch (error) {
@@ -163,6 +169,17 @@ export class FirstLogins {
     } finally {
       METRICS.movesOpen.of().add(-1)
       client?.close()
+    }
+  }
+
+  /** Who hangs up on a password has not taken it either: no guess goes uncounted. */
+  async #show(client: Pop3Client, domain: OpenDomain, { name, password }: FirstLogin) {
+    const oldName = domain.userFormat === 'local' ? name.localPart : name.address
+    try {
+      return await client.logIn(oldName, password)
+    } catch (error) {
+      if (!isFailure(error, 'OLD_SERVER_AWAY') || this.#stopping.signal.aborted) throw error
+      return { kind: 'refused', why: 'temporary', reply: error.message } satisfies OldLogin
     }
   }
 
@@ -205,14 +222,18 @@ function withQueue(domain: MigratingDomain): OpenDomain {
   return open
 }
 
-function judgementOf(
-  why: 'credentials' | 'in-use' | 'temporary',
-  reply: string,
-  account: LoginAccount | undefined,
-): Judgement {
-  if (why === 'credentials') return { reason: 'refused by the old server', account }
-  if (why === 'in-use') return { reason: 'in use on the old server', account }
-  throw new Failure('OLD_SERVER_AWAY', `the old server refuses for now: ${reply}`)
+const REASONS = {
+  credentials: 'refused by the old server',
+  'in-use': 'in use on the old server',
+  temporary: 'put off by the old server',
+} as const satisfies Record<string, LoginReason>
+
+/** What the old server has taken is not what was given here meanwhile. */
+async function isPasswordOf(
+  { passwordHash = '' }: LoginAccount,
+  { password, asker }: FirstLogin,
+): Promise<boolean> {
+  return (await verifyStored(passwordHash, password, makeDummyHash(), asker)) === true
 }
 
 const count = (result: string): void => METRICS.moves.of(result).add()

@@ -19,8 +19,8 @@ import { type Maildrop, type MaildropContext, openMaildrop } from '../maildrop/m
 import type { FirstLogin } from './first-logins.ts'
 import { copyMaildrop } from './maildrop-copy.ts'
 
-/** `moved` may also mean that another has just done it: the account is read again anyway. */
-export type MoveResult = 'moved' | 'in use'
+/** `known`: there is a password here by now, be it this one or another. */
+export type MoveResult = 'moved' | 'known' | 'in use' | 'unknown user'
 
 /** LIMIT: whatever the setting for new mail says, old mail comes along; a body has an integer. */
 const MESSAGE_MAX_OCTETS = 2 ** 30
@@ -37,8 +37,10 @@ export async function moveUser(
 ): Promise<MoveResult> {
   const { password, asker, name } = login
   const account = login.account ?? (await makeAccount(context, domain, login))
+  if (account === undefined) return 'unknown user'
+  if (account.passwordHash !== undefined) return 'known'
   // The session that follows refuses who is suspended: nothing is moved for them.
-  if (account.isSuspended || account.passwordHash !== undefined) return 'moved'
+  if (account.isSuspended) return 'moved'
   const passwordHash = await hashPassword(password, { ...asker, signal: undefined })
   const opened = await openMaildrop(context, withoutManners(account), {
     client: login.client,
@@ -76,16 +78,21 @@ async function fill(
   log.info({ user, ...counts, skipped: skipped.length, seconds }, 'a user has moved here')
 }
 
+/** @returns undefined: an alias or a tagged address is nobody's own, and no user is made of it */
 async function makeAccount(
   { db, log }: MaildropContext,
   { domainId }: MigratingDomain,
   { name }: FirstLogin,
-): Promise<LoginAccount> {
+): Promise<LoginAccount | undefined> {
   await makeMovingUser(db, domainId, name.localPart)
   const account = await selectLoginAccount(db, name.domainName, name.localPart)
-  if (account === undefined)
-    throw new Failure('STORAGE_CONFLICT', 'the domain does not migrate any more')
-  log.info({ user: name.address }, 'a user who has moved here was made')
+  const user = name.address
+  if (account !== undefined) log.info({ user }, 'a user who has moved here was made')
+  else
+    log.warn(
+      { user },
+      'the old server lets in who is an alias or a tagged address here: no user is made of it',
+    )
   return account
 }
 

@@ -35,6 +35,7 @@ export type LoginReason =
 type MoveReason =
   | 'refused by the old server'
   | 'in use on the old server'
+  | 'put off by the old server'
   | 'being moved'
   | 'in use'
 
