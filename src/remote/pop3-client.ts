@@ -161,7 +161,7 @@ export class Pop3Client {
       if (message.uniqueId === undefined) namedCount += 1
       message.uniqueId = uniqueId
     })
-    const isForNow = refusal !== undefined && responseCode(refusal) !== undefined
+    const isForNow = refusal !== undefined && lastingOf(refusal) === 'for now'
     if (refusal !== undefined && (this.hasUniqueIds || isForNow))
       throw this.#away(`it refuses UIDL: ${withoutSaid(refusal, this.#said)}`)
     if (refusal === undefined && namedCount < messages.size)
@@ -287,7 +287,7 @@ export class Pop3Client {
       if (count > messagesMax)
         throw new Failure(
           'OPERATION_REFUSED',
-          `the old maildrop has more than ${messagesMax} messages: "popgres import pop3" takes more`,
+          `the old maildrop has over ${messagesMax} messages: "popgres import pop3" takes more`,
         )
       take(Number(number), value)
     })

@@ -75,7 +75,7 @@ export class Wire {
   /** Closes it then, whatever it says until then. @param ms undefined: not any more */
   endIn(ms: number | undefined): void {
     clearTimeout(this.#deadline)
-    if (ms === undefined) return
+    if (ms === undefined || this.#failure !== undefined) return
     this.#deadline = setTimeout(() => this.close(new Error('it takes too long')), ms)
   }
 

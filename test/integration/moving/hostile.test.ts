@@ -63,7 +63,7 @@ test('a maildrop of too many messages is left to the operator, who is told how',
   )
   const { node, domain, domainId } = await world.migrateFrom(server)
   expect(await tryLogin(node, `alice@${domain}`, PASSWORD)).toMatch(/^-ERR \[SYS\/TEMP\]/)
-  await node.untilLogged('more than 200000 messages: \\"popgres import pop3\\" takes more')
+  await node.untilLogged('over 200000 messages: \\"popgres import pop3\\" takes more')
   expect(await world.passwordHashOf(domainId, 'alice')).toBeNull()
 })
 
