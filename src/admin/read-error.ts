@@ -8,6 +8,8 @@ const REASONS: Readonly<Record<string, string>> = {
   EISDIR: 'it is a directory, not a file',
   EACCES: 'permission denied',
   EPERM: 'permission denied',
+  EFTYPE: 'it is no file',
+  ELOOP: 'it is a link, and links are not followed',
 }
 
 /** @returns the reason; undefined if `error` does not come from reading a file */

@@ -30,7 +30,13 @@ export type ImportItem =
       /** The message from its first octet; may be called more than once. */
       open(): AsyncIterable<Buffer>
     }
-  | { source: string; sourceOctets: number; refusal: string }
+  | {
+      source: string
+      sourceOctets: number
+      refusal: string
+      /** It is there and could not be read now: this message, or nobody knows how many. */
+      unread?: 'message' | 'source'
+    }
 
 export interface ImportProgress {
   /** Sum of sourceOctets done. */
@@ -56,6 +62,8 @@ export interface ImportReport {
   imported: number
   alreadyImported: number
   skipped: { source: string; reason: string }[]
+  /** Of those skipped: what could not be read, and may be another time. */
+  unread?: number
 }
 
 type OpenableItem = Extract<ImportItem, { open: unknown }>
@@ -107,10 +115,15 @@ export async function importItems(
   const run = new ImportRun(db, user, options)
   const progress = { octets: 0, messages: 0 }
   for await (const item of options.items) {
-    const outcome = 'refusal' in item ? item.refusal : await run.take(item)
+    const outcome = 'refusal' in item ? outcomeOf(item) : await run.take(item)
     if (outcome === IMPORTED) report.imported++
     else if (outcome === ALREADY_IMPORTED) report.alreadyImported++
-    else report.skipped.push({ source: item.source, reason: outcome })
+    else if (typeof outcome === 'string')
+      report.skipped.push({ source: item.source, reason: outcome })
+    else {
+      report.skipped.push({ source: item.source, reason: outcome.unread })
+      report.unread = (report.unread ?? 0) + 1
+    }
     progress.octets += item.sourceOctets
     progress.messages++
     options.onProgress?.({ ...progress })
@@ -119,8 +132,12 @@ export async function importItems(
 }
 
 const IMPORTED = Symbol('imported')
-/** A text is the reason why a message was skipped. */
-type Outcome = typeof IMPORTED | typeof ALREADY_IMPORTED | string
+/** A text is the reason why a message was skipped; `unread`: it may come another time. */
+type Outcome = typeof IMPORTED | typeof ALREADY_IMPORTED | string | { unread: string }
+
+function outcomeOf({ refusal, unread }: Extract<ImportItem, { refusal: string }>): Outcome {
+  return unread === undefined ? refusal : { unread: refusal }
+}
 
 class ImportRun {
   readonly #db: Database
@@ -147,7 +164,7 @@ class ImportRun {
       const reason = describeReadError(error)
       // Not the file's fault: the run ends here and can be started again.
       if (reason === undefined || error instanceof Failure) throw error
-      return `cannot be read: ${reason}`
+      return { unread: `cannot be read: ${reason}` }
     }
   }
 
@@ -196,7 +213,7 @@ class ImportRun {
     const message = await ingest.finish()
     const bodyId = message.bodyIds.get(domainId)
     if (bodyId === undefined || !digest.digest().equals(measured.digest))
-      return 'changed while it was read'
+      return { unread: 'changed while it was read' }
     return this.#deliver(user, placed, measured.octets, bodyId, undefined)
   }
 

@@ -220,6 +220,8 @@ class MoveIn {
         },
         report,
       )
+      if (report.unread !== undefined)
+        throw refused(`${report.unread} of its messages could not be read: run it again`)
       return true
     } catch (error) {
       if (!isRefusal(error)) throw error

@@ -2,9 +2,10 @@
  * Files that Dovecot's zlib plugin wrote: gzip is unpacked, the kinds that Node cannot unpack are
  * told, everything else is as it is. No message begins like one of them.
  */
-import { createReadStream } from 'node:fs'
+import { Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { UnreadableMessage } from '../../admin/transfer/import-messages.ts'
+import type { MailPath } from './mail-path.ts'
 
 const GZIP = Buffer.from([0x1f, 0x8b, 0x08])
 const OTHERS: readonly [string, Buffer][] = [
@@ -15,14 +16,10 @@ const OTHERS: readonly [string, Buffer][] = [
 ]
 
 /** @throws {UnreadableMessage} if it is compressed in another way, or damaged */
-export async function* openCompressed(path: string): AsyncGenerator<Buffer> {
-  const file = createReadStream(path)
+export async function* openCompressed(path: MailPath): AsyncGenerator<Buffer> {
   let isFirst = true
-  for await (const chunk of file as AsyncIterable<Buffer>) {
-    if (isFirst && startsWith(chunk, GZIP)) {
-      file.destroy()
-      return yield* unpack(path)
-    }
+  for await (const chunk of path.read()) {
+    if (isFirst && startsWith(chunk, GZIP)) return yield* unpack(path)
     const other = isFirst ? OTHERS.find(([, magic]) => startsWith(chunk, magic)) : undefined
     if (other !== undefined)
       throw new UnreadableMessage(`is compressed (${other[0]}): let Dovecot write it plainly`)
@@ -31,8 +28,8 @@ export async function* openCompressed(path: string): AsyncGenerator<Buffer> {
   }
 }
 
-async function* unpack(path: string): AsyncGenerator<Buffer> {
-  const file = createReadStream(path)
+async function* unpack(path: MailPath): AsyncGenerator<Buffer> {
+  const file = Readable.from(path.read(), { objectMode: false })
   const gunzip = createGunzip()
   file.once('error', (error) => gunzip.destroy(error))
   try {

@@ -6,32 +6,29 @@
  * <size>", and the unique-id is the file's name, what is odd in it as +hex. The day of receipt is
  * the file's time of change. A file that is not in the list has been seen by no client.
  */
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { refused } from '../../admin/refusal.ts'
 import type { ImportItem } from '../../admin/transfer/import-messages.ts'
 import { baseNameOf } from './dovecot-uidlist.ts'
+import { readListLines } from './list-file.ts'
+import type { MailPath } from './mail-path.ts'
 import { listMaildir, type MaildirFile, openFiles } from './maildir.ts'
 
 export const SIZELIST_NAME = 'courierpop3dsizelist'
 
 /** @throws {Failure} OPERATION_REFUSED if the list is of no known version */
-export async function* readCourierMaildir(directory: string): AsyncGenerator<ImportItem> {
-  const uniqueIds = await readSizelist(join(directory, SIZELIST_NAME))
+export async function* readCourierMaildir(directory: MailPath): AsyncGenerator<ImportItem> {
+  const uniqueIds = await readSizelist(directory.below(SIZELIST_NAME))
   const files = (await listMaildir(directory)).sort(compare)
-  const placed = files.map((file) => ({ ...file, uniqueId: uniqueIds.get(baseOf(file)) }))
+  const placed = files.map((file) => ({ ...file, uniqueId: uniqueIds.get(baseNameOf(file.name)) }))
   yield* openFiles(placed, 'change')
 }
 
 /** Unique-id by the file's name without flags. */
-async function readSizelist(path: string): Promise<Map<string, string>> {
-  const text = await readFile(path, 'latin1').catch((error) => {
-    if (error.code === 'ENOENT') return '' // nobody has logged in yet
-    throw error
-  })
-  const lines = text.split('\n')
-  const version = text.startsWith('/') ? Number(/^\/(\d+) \d+/.exec(lines.shift() ?? '')?.[1]) : 0
-  if (!(version >= 0 && version <= 3)) throw refused(`${path} is of no known version`)
+async function readSizelist(path: MailPath): Promise<Map<string, string>> {
+  const lines = (await readListLines(path)) ?? [] // without one nobody has logged in yet
+  const hasHead = lines[0]?.startsWith('/')
+  const version = hasHead ? Number(/^\/(\d+) \d+/.exec(lines.shift() ?? '')?.[1]) : 0
+  if (!(version >= 0 && version <= 3)) throw refused(`${path.text} is of no known version`)
   const uniqueIds = new Map<string, string>()
   for (const line of lines) {
     const match = LINES[version]?.exec(line)
@@ -62,18 +59,10 @@ function escapeOdd(name: string): string {
   )
 }
 
-function baseOf({ name }: MaildirFile): string {
-  return baseNameOf(toLatin1(name))
-}
-
-function toLatin1(name: string): string {
-  return Buffer.from(name, 'utf8').toString('latin1')
-}
-
 function compare(one: MaildirFile, other: MaildirFile): number {
   const byNumber = numberOf(one) - numberOf(other)
   if (byNumber !== 0) return byNumber
-  return baseOf(one) < baseOf(other) ? -1 : 1
+  return baseNameOf(one.name) < baseNameOf(other.name) ? -1 : 1
 }
 
 function numberOf({ name }: MaildirFile): number {

@@ -3,33 +3,29 @@
  * receipt is the file's time of change. A file that is not in the list has been seen by no client:
  * it comes last and gets a new unique-id, as it would have there.
  */
-import { join } from 'node:path'
 import type { ImportItem } from '../../admin/transfer/import-messages.ts'
 import { openCompressed } from './compressed-file.ts'
 import { baseNameOf, readUidlist, UIDLIST_NAME, type UidlistRecord } from './dovecot-uidlist.ts'
+import type { MailPath } from './mail-path.ts'
 import { listInOrder, openFiles, type PlacedFile } from './maildir.ts'
 import type { UidlFormat } from './uidl-format.ts'
 
 export interface DovecotOptions {
   format: UidlFormat
   /** Where the list lies, if not in the Maildir (CONTROL= of mail_location). */
-  control?: string | undefined
+  control?: MailPath | undefined
 }
 
 /** @throws {Failure} OPERATION_REFUSED if the list is broken */
 export async function* readDovecotMaildir(
-  directory: string,
+  directory: MailPath,
   { format, control = directory }: DovecotOptions,
 ): AsyncGenerator<ImportItem> {
-  const list = await readUidlist(join(control, UIDLIST_NAME)).catch((error) => {
-    // Without one nobody has logged in yet.
-    if (error.code === 'ENOENT') return { uidValidity: 0, records: new Map() }
-    throw error
-  })
+  const list = await readUidlist(control.below(UIDLIST_NAME))
   const known: { file: PlacedFile; record: UidlistRecord }[] = []
   const unseen: PlacedFile[] = []
   for (const file of await listInOrder(directory)) {
-    const record: UidlistRecord | undefined = list.records.get(toLatin1(baseNameOf(file.name)))
+    const record: UidlistRecord | undefined = list.records.get(baseNameOf(file.name))
     if (record === undefined) unseen.push(file)
     else known.push({ file: { ...file, uniqueId: uniqueIdOf(record, list.uidValidity) }, record })
   }
@@ -46,8 +42,3 @@ export async function* readDovecotMaildir(
 }
 
 const LAST = 2 ** 32
-
-/** As the list is read: octet by octet. */
-function toLatin1(name: string): string {
-  return Buffer.from(name, 'utf8').toString('latin1')
-}

@@ -5,8 +5,9 @@
  * unique-id that stays whatever the format is (with nothing behind it: the file's name), O the
  * place in POP3's order, G a GUID. A file is named without its flags.
  */
-import { readFile } from 'node:fs/promises'
 import { refused } from '../../admin/refusal.ts'
+import { readListLines } from './list-file.ts'
+import type { MailPath } from './mail-path.ts'
 
 export interface UidlistRecord {
   uid: number
@@ -29,15 +30,18 @@ export function baseNameOf(name: string): string {
   return name.split(':', 1)[0] ?? name
 }
 
-/** @throws {Failure} OPERATION_REFUSED if a line is broken; errors of reading as they come */
-export async function readUidlist(path: string): Promise<Uidlist> {
+/**
+ * Without one nobody has logged in yet.
+ * @throws {Failure} OPERATION_REFUSED if a line is broken; errors of reading as they come
+ */
+export async function readUidlist(path: MailPath): Promise<Uidlist> {
   const records = new Map<string, UidlistRecord>()
   let header: { version: number; uidValidity: number } | undefined
-  // latin1 keeps every octet of a file's name apart.
-  const lines = (await readFile(path, 'latin1')).split('\n')
+  const lines = await readListLines(path)
+  if (lines === undefined) return { uidValidity: 0, records }
   for (const [index, line] of lines.entries()) {
-    if (line === '' && index === lines.length - 1) break
-    const broken = () => refused(`${path} line ${index + 1} is broken: let Dovecot write it anew`)
+    const broken = () =>
+      refused(`${path.text} line ${index + 1} is broken: let Dovecot write it anew`)
     if (header === undefined) {
       header = parseHeader(line)
       if (header === undefined) throw broken()
@@ -49,7 +53,7 @@ export async function readUidlist(path: string): Promise<Uidlist> {
     records.delete(record.filename)
     records.set(record.filename, record)
   }
-  if (header === undefined) throw refused(`${path} is empty`)
+  if (header === undefined) throw refused(`${path.text} is empty`)
   return { uidValidity: header.uidValidity, records }
 }
 

@@ -3,21 +3,20 @@
  * message, a leading "From " line of some mbox too. The file's time of change stands for the day of
  * receipt.
  */
-import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
 import type { ImportItem } from '../../admin/transfer/import-messages.ts'
+import type { MailPath } from './mail-path.ts'
 
-export async function readEml(path: string): Promise<ImportItem> {
-  const { size, mtime } = await stat(path)
+export async function readEml(path: MailPath): Promise<ImportItem> {
+  const { size, mtime } = await path.stat()
   return openFile(path, size, mtime)
 }
 
 /** A whole file as a message. */
 export function openFile(
-  path: string,
+  path: MailPath,
   octets: number,
   receivedAt: Date,
-  open: (path: string) => AsyncIterable<Buffer> = createReadStream,
+  open: (path: MailPath) => AsyncIterable<Buffer> = (file) => file.read(),
 ) {
-  return { source: path, sourceOctets: octets, receivedAt, open: () => open(path) }
+  return { source: path.text, sourceOctets: octets, receivedAt, open: () => open(path) }
 }

@@ -2,14 +2,13 @@
  * The maildrop of one user of an old server, wherever its files lie: what they are and which
  * server's unique-ids they have is asked for or found out by what lies beside them.
  */
-import { access, stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import { describeReadError } from '../../admin/read-error.ts'
 import { refused } from '../../admin/refusal.ts'
 import type { ImportItem } from '../../admin/transfer/import-messages.ts'
 import { readCourierMaildir, SIZELIST_NAME } from './courier-maildir.ts'
 import { readDovecotMaildir } from './dovecot-maildir.ts'
 import { UIDLIST_NAME } from './dovecot-uidlist.ts'
+import type { MailPath } from './mail-path.ts'
 import { isMaildir } from './maildir.ts'
 import { readSources, type SourceFormat } from './sources.ts'
 import type { UidlFormat } from './uidl-format.ts'
@@ -23,7 +22,7 @@ export interface MaildropOptions {
   uidl: UidlSource
   format: UidlFormat
   files: SourceFormat
-  control?: string | undefined
+  control?: MailPath | undefined
 }
 
 /**
@@ -31,13 +30,13 @@ export interface MaildropOptions {
  * @throws {Failure} OPERATION_REFUSED if a server's list of unique-ids cannot be used
  */
 export async function* readMaildrops(
-  paths: readonly string[],
+  paths: readonly MailPath[],
   options: MaildropOptions,
 ): AsyncGenerator<ImportItem> {
   for (const path of paths) yield* readMaildrop(path, options)
 }
 
-async function* readMaildrop(path: string, options: MaildropOptions): AsyncGenerator<ImportItem> {
+async function* readMaildrop(path: MailPath, options: MaildropOptions): AsyncGenerator<ImportItem> {
   const isPlain = options.files === 'eml' || options.files === 'mbox' || !(await isMaildirAt(path))
   const server = isPlain ? undefined : await serverOf(path, options)
   if (server === undefined) {
@@ -48,38 +47,39 @@ async function* readMaildrop(path: string, options: MaildropOptions): AsyncGener
   } else yield* telling(path, readCourierMaildir(path))
 }
 
-async function isMaildirAt(path: string): Promise<boolean> {
-  const stats = await stat(path).catch(() => undefined)
+async function isMaildirAt(path: MailPath): Promise<boolean> {
+  const stats = await path.stat().catch(() => undefined)
   return stats?.isDirectory() === true && (await isMaildir(path).catch(() => false))
 }
 
 /** Whose list counts; undefined: nobody's. */
-async function serverOf(path: string, { uidl, control = path }: MaildropOptions) {
+async function serverOf(path: MailPath, { uidl, control = path }: MaildropOptions) {
   if (uidl === 'dovecot' || uidl === 'courier') return uidl
   if (uidl !== 'auto') return undefined
   const [isDovecot, isCourier] = await Promise.all([
-    exists(join(control, UIDLIST_NAME)),
-    exists(join(path, SIZELIST_NAME)),
+    exists(control.below(UIDLIST_NAME)),
+    exists(path.below(SIZELIST_NAME)),
   ])
   if (isDovecot && isCourier)
     throw refused(
-      `${path} has unique-ids of both Dovecot and Courier: ` +
+      `${path.text} has unique-ids of both Dovecot and Courier: ` +
         'say whose count with --uidl dovecot or --uidl courier',
     )
   if (isDovecot) return 'dovecot'
   return isCourier ? 'courier' : undefined
 }
 
-async function exists(path: string): Promise<boolean> {
-  return await access(path).then(
+/** What cannot be looked at is there: reading it will tell why not. */
+async function exists(path: MailPath): Promise<boolean> {
+  return await path.lstat().then(
     () => true,
-    () => false,
+    (error) => error.code !== 'ENOENT',
   )
 }
 
 /** A list that cannot be read is no reason to stop other users. */
 async function* telling(
-  path: string,
+  path: MailPath,
   items: AsyncIterable<ImportItem>,
 ): AsyncGenerator<ImportItem> {
   try {
@@ -87,6 +87,7 @@ async function* telling(
   } catch (error) {
     const reason = describeReadError(error)
     if (reason === undefined) throw error
-    throw refused(`${path} cannot be read: ${reason}`, error)
+    const { path: at = path.text } = error as NodeJS.ErrnoException
+    throw refused(`${at} cannot be read: ${reason}`, error)
   }
 }

@@ -10,9 +10,9 @@
  * - Quoting is undone as mboxrd has it: of ">From ", ">>From ", … one ">" goes. In the older mboxo
  *   a line that was ">From " in the message itself loses its ">" too: the format cannot tell.
  */
-import { createReadStream } from 'node:fs'
 import type { ImportItem } from '../../admin/transfer/import-messages.ts'
 import { CR, LF } from '../../protocol/wire/ascii.ts'
+import type { MailPath } from './mail-path.ts'
 import { parseSeparator } from './mbox-separator.ts'
 
 const GREATER_THAN = 0x3e
@@ -26,13 +26,17 @@ const LOOKAHEAD_OCTETS = 1_000
 const QUOTES_MAX = 1_000
 
 /** @throws errors of reading, with `syscall` */
-export async function* readMbox(path: string): AsyncGenerator<ImportItem> {
+export async function* readMbox(path: MailPath): AsyncGenerator<ImportItem> {
   let current: Separator | undefined
   let number = 0
   for await (const next of scan(path)) {
     if (current !== undefined) yield openPart(path, ++number, current, next)
     else if (next.from > 0)
-      yield { source: path, sourceOctets: next.from, refusal: 'text before the first "From " line' }
+      yield {
+        source: path.text,
+        sourceOctets: next.from,
+        refusal: 'text before the first "From " line',
+      }
     current = next
   }
 }
@@ -47,23 +51,23 @@ interface Separator {
   date: Date | undefined
 }
 
-function openPart(path: string, number: number, here: Separator, next: Separator): ImportItem {
+function openPart(path: MailPath, number: number, here: Separator, next: Separator): ImportItem {
   const start = here.to
   const end = Math.max(next.blankFrom, start)
   return {
-    source: `${path}, message ${number}`,
+    source: `${path.text}, message ${number}`,
     sourceOctets: next.from - here.from,
     receivedAt: here.date,
-    open: () => unquote(end > start ? createReadStream(path, { start, end: end - 1 }) : []),
+    open: () => unquote(end > start ? path.read({ start, end: end - 1 }) : []),
   }
 }
 
 /** All separators, and at last the end of the file. */
-async function* scan(path: string): AsyncGenerator<Separator> {
+async function* scan(path: MailPath): AsyncGenerator<Separator> {
   // A line feed before the first octet lets the first line be like every other.
   let window = Buffer.from([LF, LF])
   let windowFrom = -2
-  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+  for await (const chunk of path.read()) {
     window = Buffer.concat([window, chunk])
     const { separators, keepFrom } = findSeparators(window, windowFrom, false)
     yield* separators

@@ -6,6 +6,7 @@
 import { type Command, Option } from 'commander'
 import { importMessages } from '../../admin/transfer/import-messages.ts'
 import { type CommandContext, withDatabase } from '../command-context.ts'
+import { MailPath } from '../formats/mail-path.ts'
 import { readMaildrops, type UidlSource } from '../formats/maildrop.ts'
 import { measureSources, type SourceFormat } from '../formats/sources.ts'
 import { parseUidlFormat } from '../formats/uidl-format.ts'
@@ -19,6 +20,7 @@ interface ImportFlags {
   format: SourceFormat
   uidl: UidlSource
   uidlFormat: string
+  followLinks?: boolean
   newIds?: boolean
   dryRun?: boolean
   json?: boolean
@@ -36,6 +38,7 @@ export function defineImportCommand(program: Command, context: CommandContext): 
         .choices(['auto', 'eml', 'mbox', 'maildir'])
         .default('auto'),
     )
+    .option('--follow-links', 'a file or Maildir that is named may be a link')
     .option('--new-ids', 'a message whose unique-id cannot be kept comes in with a new one')
     .option('--dry-run', 'read everything, write nothing, print the same report')
     .option('--json', 'print the report as JSON')
@@ -59,11 +62,12 @@ Examples:
     )
     .action((address: string, files: string[], options: ImportFlags) =>
       withDatabase(context, async ({ db, settings }) => {
-        const progress = startProgress(await measureSources(files), 'octets')
+        const paths = MailPath.given(files, options.followLinks)
+        const progress = startProgress(await measureSources(paths), 'octets')
         try {
           const report = await importMessages(db, {
             address,
-            items: readMaildrops(files, {
+            items: readMaildrops(paths, {
               uidl: options.uidl,
               format: parseUidlFormat(options.uidlFormat),
               files: options.format,

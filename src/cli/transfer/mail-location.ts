@@ -3,8 +3,11 @@
  * `mbox:~/mail:INBOX=/var/mail/%u`, or a path alone. Variables are %u (the whole name), %n and %d
  * (before and after its @), %h and ~ (the home), each also as %Ld (in lower case), %1n (its first
  * letter), %2.3n (three letters from the third on); and %{column} of a table of users.
+ *
+ * What the operator has laid out is told from what the user can change: home directories, and what
+ * bears a user's name, are the operator's; what is below them is not, nor is the mail itself.
  */
-import { join } from 'node:path'
+import { dirname, join, normalize } from 'node:path'
 import { refused } from '../../admin/refusal.ts'
 import type { SourceFormat } from '../formats/sources.ts'
 
@@ -14,11 +17,16 @@ export interface LocationNames {
   columns?: Readonly<Record<string, string>>
 }
 
-export interface MailLocation {
-  files: SourceFormat
+/** A path, and the part of it in which only the operator can have made links. */
+export interface LaidOut {
   path: string
+  trusted: string
+}
+
+export interface MailLocation extends LaidOut {
+  files: SourceFormat
   /** Where dovecot-uidlist lies. */
-  control: string | undefined
+  control: LaidOut | undefined
 }
 
 const VARIABLE = /%(?:%|(?:(\d+)\.)?(\d*)([LU]?)([undh])|\{(\w+)\})/g
@@ -26,14 +34,30 @@ const VARIABLE = /%(?:%|(?:(\d+)\.)?(\d*)([LU]?)([undh])|\{(\w+)\})/g
 /** @throws {Failure} OPERATION_REFUSED if something in it is not known */
 export function locateMail(template: string, names: LocationNames): MailLocation {
   const [, kind, rest = ''] = /^(?:(maildir|mbox):)?(.*)$/s.exec(template) ?? []
-  const [path = '', ...options] = rest.split(':').map((part) => expand(part, names))
-  const option = (name: string) =>
-    options.find((each) => each.startsWith(`${name}=`))?.slice(name.length + 1)
+  const [path = '', ...options] = rest.split(':')
+  const option = (name: string) => {
+    const text = options.find((each) => each.startsWith(`${name}=`))?.slice(name.length + 1)
+    return text === undefined ? undefined : layOut(text, names)
+  }
   return {
     files: (kind as SourceFormat | undefined) ?? 'auto',
-    path: option('INBOX') ?? path,
+    ...(option('INBOX') ?? layOut(path, names)),
     control: option('CONTROL'),
   }
+}
+
+function layOut(template: string, names: LocationNames): LaidOut {
+  const path = trimEnd(expand(template, names))
+  const home = names.home && trimEnd(normalize(names.home))
+  if (home && path.startsWith(`${home}/`)) return { path, trusted: home }
+  const last = [...template.matchAll(VARIABLE)].at(-1)
+  const slash = last === undefined ? -1 : template.indexOf('/', last.index + last[0].length)
+  const above = slash < 0 ? path : trimEnd(expand(template.slice(0, slash), names))
+  return { path, trusted: path.startsWith(`${above}/`) ? above : dirname(path) }
+}
+
+function trimEnd(path: string): string {
+  return path.replace(/(?<=.)\/+$/, '')
 }
 
 function expand(text: string, { user, home, columns = {} }: LocationNames): string {

@@ -2,21 +2,27 @@
  * Accounts of an old server's list, and where its mail lies, become users to move: the name gets
  * its domain, the location its variables.
  */
-import { join } from 'node:path'
-import { describeReadError } from '../../admin/read-error.ts'
+import { readdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { isRefusal, refused } from '../../admin/refusal.ts'
+import type { ImportItem } from '../../admin/transfer/import-messages.ts'
 import type { OldMaildrop, OldUser } from '../../admin/transfer/move-in.ts'
-import { readMaildrops, type UidlSource } from '../formats/maildrop.ts'
+import { MailPath } from '../formats/mail-path.ts'
+import { type MaildropOptions, readMaildrops, type UidlSource } from '../formats/maildrop.ts'
 import { measureSources } from '../formats/sources.ts'
 import type { UidlFormat } from '../formats/uidl-format.ts'
 import type { OldAccount, OldAccountItem } from './accounts/old-account.ts'
-import { locateMail } from './mail-location.ts'
+import { type LaidOut, locateMail } from './mail-location.ts'
 
 export interface MailPlaces {
   /** Template of all whose account names none; undefined: accounts alone move. */
   mail: string | undefined
   /** Where the old server's "/" is here, if elsewhere. */
   root: string | undefined
+  /** Links on the way to the mail are the operator's, the last name included. */
+  followsLinks: boolean
+  /** Whose mail is nowhere has none yet, even if all that is around it is missing too. */
+  emptyIfMissing: boolean
   uidl: UidlSource
   format: UidlFormat
   /** Of names without one. */
@@ -49,24 +55,55 @@ export function addressOf(name: string, domain: string | undefined): string {
   return name.includes('@') || domain === undefined ? name : `${name}@${domain}`
 }
 
-function maildropOf(account: OldAccount, { mail = '', root, uidl, format }: MailPlaces) {
+function maildropOf(account: OldAccount, places: MailPlaces): OldMaildrop {
+  const { mail = '', root, followsLinks, uidl, format, emptyIfMissing } = places
   const { name: user, home, columns = {} } = account
   const own = account.mail !== undefined && /^(?:\w+:|[/~])/.test(account.mail)
   // Courier names a directory below the home.
   const template = own ? (account.mail as string) : account.mail && `~/${account.mail}`
   const location = locateMail(template || mail, { user, home, columns })
-  const here = (path: string) => (root === undefined ? path : join(root, path))
-  const control = location.control === undefined ? undefined : here(location.control)
-  return openMaildrop(here(location.path), { uidl, format, files: location.files, control })
+  const here = ({ path, trusted }: LaidOut) => {
+    const [whole, above] = [path, trusted].map((each) => (root ? join(root, each) : each))
+    return MailPath.of(whole ?? path, followsLinks ? whole : above)
+  }
+  const control = location.control && here(location.control)
+  const options = { uidl, format, files: location.files, control }
+  const path = here(location)
+  return {
+    measure: () => measureSources([path]),
+    messages: () => readWhole(path, options, emptyIfMissing),
+  }
 }
 
-function openMaildrop(path: string, options: Parameters<typeof readMaildrops>[1]): OldMaildrop {
-  return {
-    measure: () =>
-      measureSources([path]).catch((error) => {
-        const reason = describeReadError(error)
-        throw reason === undefined ? error : refused(`${path} cannot be read: ${reason}`, error)
-      }),
-    messages: () => readMaildrops([path], options),
+/** @throws {Failure} OPERATION_REFUSED if it cannot be read: it is not known to be empty */
+async function* readWhole(
+  path: MailPath,
+  options: MaildropOptions,
+  emptyIfMissing: boolean,
+): AsyncGenerator<ImportItem> {
+  if (await isMissing(path)) {
+    if (emptyIfMissing || (await hasOthersBeside(path.text))) return
+    throw refused(
+      `there is no ${path.text}, and nothing else in ${dirname(path.text)}: is it mounted? ` +
+        'If there is no mail yet, see --empty-if-missing',
+    )
   }
+  for await (const item of readMaildrops([path], options)) {
+    if ('refusal' in item && item.unread === 'source')
+      throw refused(`${item.source}: ${item.refusal}`)
+    yield item
+  }
+}
+
+async function isMissing(path: MailPath): Promise<boolean> {
+  return await path.stat().then(
+    () => false,
+    (error) => error.code === 'ENOENT',
+  )
+}
+
+/** A Maildir is made when the first mail comes; a disk that is not mounted is empty. */
+async function hasOthersBeside(path: string): Promise<boolean> {
+  const names = await readdir(dirname(path)).catch(() => [])
+  return names.length > 0
 }

@@ -34,6 +34,8 @@ interface ServerFlags extends MoveInFlags {
   root?: string
   uidl: UidlSource
   uidlFormat: string
+  followLinks?: boolean
+  emptyIfMissing?: boolean
   accountsOnly?: boolean
   aliases?: string
   domainAliases?: string
@@ -147,6 +149,8 @@ function addMailOptions(command: Command, uidl: UidlSource, mail?: string): Comm
   return addMoveInOptions(
     command
       .option('--root <directory>', "where the old server's / is mounted or copied to")
+      .option('--follow-links', 'a Maildir or mbox may be a link: only if no user can make one')
+      .option('--empty-if-missing', 'who has neither mail nor a directory for it has none yet')
       .option('--accounts-only', 'no mail'),
   )
 }
@@ -178,6 +182,8 @@ function runServer(context: CommandContext, flags: ServerFlags, readers: Account
     const places = {
       mail: flags.accountsOnly === true ? undefined : flags.mail,
       root: flags.root,
+      followsLinks: flags.followLinks === true,
+      emptyIfMissing: flags.emptyIfMissing === true,
       uidl: flags.uidl,
       format: parseUidlFormat(flags.uidlFormat),
       domain: flags.domain,

@@ -6,6 +6,7 @@ import { sql } from 'kysely'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { MessageSummary } from '../../../src/admin/operations/messages.ts'
 import { type ExportReport, exportMail } from '../../../src/admin/transfer/export.ts'
+import { MailPath } from '../../../src/cli/formats/mail-path.ts'
 import { readMbox } from '../../../src/cli/formats/mbox.ts'
 import { deliver } from '../../../src/storage/deliveries.ts'
 import { corpusFiles } from '../../support/corpus.ts'
@@ -138,7 +139,7 @@ test('an mbox is read again as it was, with X-UIDL fields before each message', 
   ] as const) {
     const messages = await list(address)
     const found: { uniqueId: string; octets: string; receivedAt: number }[] = []
-    for await (const item of readMbox(path('out', directory, 'mbox'))) {
+    for await (const item of readMbox(MailPath.of(path('out', directory, 'mbox')))) {
       if ('refusal' in item) throw new Error(item.refusal)
       const pieces: Buffer[] = []
       for await (const piece of item.open()) pieces.push(piece)

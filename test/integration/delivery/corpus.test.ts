@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { importMessages } from '../../../src/admin/transfer/import-messages.ts'
+import { MailPath } from '../../../src/cli/formats/mail-path.ts'
 import { readSources } from '../../../src/cli/formats/sources.ts'
 import { corpusFiles } from '../../support/corpus.ts'
 import {
@@ -53,7 +54,7 @@ test('by import', async () => {
   const paths = files.map(({ path }) => path)
   const report = await importMessages(database.db, {
     address: 'import@example.test',
-    items: readSources(paths, 'eml'),
+    items: readSources(MailPath.given(paths), 'eml'),
     messageMaxOctets: 10_000_000,
   })
   const empty = files.filter(({ content }) => content.length === 0)

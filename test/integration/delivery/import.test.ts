@@ -8,6 +8,7 @@ import {
   type ImportProgress,
   importMessages,
 } from '../../../src/admin/transfer/import-messages.ts'
+import { MailPath } from '../../../src/cli/formats/mail-path.ts'
 import { measureSources, readSources } from '../../../src/cli/formats/sources.ts'
 import { readStored } from '../../support/lmtp.ts'
 import { longMessage } from '../../support/mail.ts'
@@ -39,7 +40,7 @@ async function write(name: string, content: string | Buffer): Promise<string> {
 function runImport(paths: string[], messageMaxOctets = 10_000_000) {
   return importMessages(database.db, {
     address: ADDRESS,
-    items: readSources(paths),
+    items: readSources(MailPath.given(paths)),
     messageMaxOctets,
   })
 }
@@ -92,7 +93,7 @@ test('a run that was cut goes on where it was', async () => {
   const path = await write('old.mbox', MBOX)
   async function* cutShort(): AsyncGenerator<ImportItem> {
     let count = 0
-    for await (const item of readSources([path])) {
+    for await (const item of readSources(MailPath.given([path]))) {
       if (count++ === 2) throw new Error('the machine went down')
       yield item
     }
@@ -147,24 +148,24 @@ test('progress ends at the size of the files', async () => {
   const seen: ImportProgress[] = []
   await importMessages(database.db, {
     address: ADDRESS,
-    items: readSources(paths),
+    items: readSources(MailPath.given(paths)),
     messageMaxOctets: 10_000,
     onProgress: (progress) => seen.push(progress),
   })
   expect(seen.map((progress) => progress.messages)).toEqual([1, 2, 3, 4])
-  expect(seen.at(-1)?.octets).toBe(await measureSources(paths))
+  expect(seen.at(-1)?.octets).toBe(await measureSources(MailPath.given(paths)))
 })
 
 test('an unknown address is refused', async () => {
   const path = await write('a.eml', 'A: 1\n')
-  const items = readSources([path])
+  const items = readSources(MailPath.given([path]))
   await expect(
     importMessages(database.db, { address: 'no@example.test', items, messageMaxOctets: 1_000 }),
   ).rejects.toThrow('no@example.test')
 })
 
 test('an unknown address is refused in a dry run too', async () => {
-  const items = readSources([await write('a.eml', 'A: 1\n')])
+  const items = readSources(MailPath.given([await write('a.eml', 'A: 1\n')]))
   await expect(
     importMessages(database.db, {
       address: 'no@example.test',

@@ -125,7 +125,9 @@ test('accounts that cannot be taken are told by line, the others come in', async
     expect.stringMatching(/^6 "abc" is no quota/),
     expect.stringMatching(/^7 .*another directory/),
   ])
-  expect(report.messages.skipped).toMatchObject([{ reason: 'there is no such file' }])
+  expect(report.users.unfinished).toMatchObject([
+    { reason: expect.stringContaining('is it mounted?') },
+  ])
 })
 
 test('PostfixAdmin in PostgreSQL: quotas, suspended users, Maildirs, and a dry run that is true', async () => {
@@ -165,9 +167,9 @@ test('PostfixAdmin in PostgreSQL: quotas, suspended users, Maildirs, and a dry r
     users: { added: 2, refused: [] },
   })
   expect(done.report.messages.imported).toBe(2)
+  expect(done.report.users.unfinished).toMatchObject([{ address: 'b@pfa.test' }])
   expect(done.report.messages.skipped).toMatchObject([
     { address: 'a@pfa.test', reason: 'the mailbox is full' },
-    { address: 'b@pfa.test', reason: 'there is no such file' },
   ])
   expect(await uniqueIdsOf('a@pfa.test', 'secret')).toBe('1 9-1\r\n2 9-2\r\n')
   await expect(uniqueIdsOf('b@pfa.test', 'secret')).rejects.toThrow('-ERR')
@@ -279,6 +281,42 @@ test('a maildrop that cannot be read to its end leaves its user without a passwo
   const whole = await moveIn(database.db, [user(false)], options)
   expect(whole).toMatchObject({ users: { unfinished: [] }, messages: { alreadyImported: 1 } })
   expect(await uniqueIdsOf('a@cut.test', 'secret')).toMatch(/^1 /)
+})
+
+test('as does a message that could not be read now', async () => {
+  const moved = { source: 'x', sourceOctets: 0, refusal: 'moved away', unread: 'message' } as const
+  const locked = {
+    source: 'y',
+    sourceOctets: 5,
+    receivedAt: undefined,
+    // biome-ignore lint/correctness/useYield: it never comes so far
+    async *open(): AsyncGenerator<Buffer> {
+      throw Object.assign(new Error('EACCES'), { code: 'EACCES', syscall: 'open' })
+    },
+  }
+  const options = {
+    messageMaxOctets: 1_000,
+    isDryRun: false,
+    addsDomains: true,
+    replacesUniqueIds: false,
+  }
+  async function* messages() {
+    yield* [moved, locked]
+  }
+  const maildrop = { measure: async () => 5, messages }
+  const user = { source: 'x', address: 'a@unread.test', password: 'secret', maildrop }
+  const report = await moveIn(database.db, [user], options)
+  expect(report.users.unfinished).toEqual([
+    {
+      address: 'a@unread.test',
+      reason: '2 of its messages could not be read: run it again',
+    },
+  ])
+  expect(report.messages.skipped).toMatchObject([
+    { reason: 'moved away' },
+    { reason: 'cannot be read: permission denied' },
+  ])
+  await expect(uniqueIdsOf('a@unread.test', 'secret')).rejects.toThrow('-ERR')
 })
 
 test('without --json the report is for people, with what was refused on standard error', async () => {

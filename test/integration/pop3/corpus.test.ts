@@ -2,6 +2,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { importMessages } from '../../../src/admin/transfer/import-messages.ts'
+import { MailPath } from '../../../src/cli/formats/mail-path.ts'
 import { readSources } from '../../../src/cli/formats/sources.ts'
 import { corpusFiles } from '../../support/corpus.ts'
 import { openLmtp, sendMail, startTestLmtp, toStored } from '../../support/lmtp.ts'
@@ -68,10 +69,7 @@ test('imported', async () => {
   const files = corpusFiles().filter(({ path }) => statSync(path).size > 0) // an empty file is no mail
   const report = await importMessages(database.db, {
     address: 'import@example.test',
-    items: readSources(
-      files.map(({ path }) => path),
-      'eml',
-    ),
+    items: readSources(MailPath.given(files.map(({ path }) => path)), 'eml'),
     messageMaxOctets: 10_000_000,
   })
   expect(report.skipped).toEqual([])

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import { MailPath } from '../../../src/cli/formats/mail-path.ts'
 import { readMbox } from '../../../src/cli/formats/mbox.ts'
 import { openMboxWriter, quoteFrom } from '../../../src/cli/transfer/export/mbox-writer.ts'
 
@@ -54,7 +55,7 @@ test('what is written is read again', async () => {
       })
     await writer.finish()
     const read: string[] = []
-    for await (const item of readMbox(join(directory, 'user', 'mbox'))) {
+    for await (const item of readMbox(MailPath.of(join(directory, 'user', 'mbox')))) {
       if ('refusal' in item) throw new Error(item.refusal)
       expect(item.receivedAt).toEqual(receivedAt)
       read.push(await joined(item.open()))

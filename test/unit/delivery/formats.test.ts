@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { MailPath } from '../../../src/cli/formats/mail-path.ts'
 import { measureSources, readSources, type SourceFormat } from '../../../src/cli/formats/sources.ts'
 
 let directory: string
@@ -24,7 +25,7 @@ async function write(name: string, content: string): Promise<string> {
 /** Contents of the messages, or the refusal in brackets. */
 async function read(paths: string[], format?: SourceFormat): Promise<string[]> {
   const texts: string[] = []
-  for await (const item of readSources(paths, format)) {
+  for await (const item of readSources(MailPath.given(paths), format)) {
     if ('refusal' in item) texts.push(`[${item.refusal}]`)
     else texts.push(await textOf(item.open()))
   }
@@ -39,7 +40,7 @@ async function textOf(content: AsyncIterable<Buffer>): Promise<string> {
 
 async function datesOf(path: string): Promise<(string | undefined)[]> {
   const dates: (string | undefined)[] = []
-  for await (const item of readSources([path]))
+  for await (const item of readSources(MailPath.given([path])))
     dates.push('refusal' in item ? item.refusal : item.receivedAt?.toISOString())
   return dates
 }
@@ -121,8 +122,8 @@ describe('mbox', () => {
   test('the parts add up to the file', async () => {
     const path = await write('sum', `${FROM}A: 1\n\none\n\n${FROM}A: 2\n\n>From two\n\n`)
     let octets = 0
-    for await (const item of readSources([path])) octets += item.sourceOctets
-    expect(octets).toBe(await measureSources([path]))
+    for await (const item of readSources(MailPath.given([path]))) octets += item.sourceOctets
+    expect(octets).toBe(await measureSources(MailPath.given([path])))
   })
 })
 
@@ -141,7 +142,7 @@ describe('Maildir', () => {
       '2025-11-13T20:26:08.000Z',
       '2025-11-13T20:26:09.000Z',
     ])
-    expect(await measureSources([path])).toBe(19)
+    expect(await measureSources(MailPath.given([path]))).toBe(19)
   })
 
   test('without a time in its name a file has its own', async () => {
@@ -189,7 +190,7 @@ describe('which format a path has', () => {
 
   test('a file that is refused counts as done', async () => {
     const path = await write('counted', 'no message\n')
-    for await (const item of readSources([path])) expect(item.sourceOctets).toBe(11)
+    for await (const item of readSources(MailPath.given([path]))) expect(item.sourceOctets).toBe(11)
   })
 
   test('a directory of .eml files says how to name them', async () => {

@@ -105,11 +105,26 @@ describe('where mail lies', () => {
     ['/var/vmail/%d/%Ln', { files: 'auto', path: '/var/vmail/x.test/alice' }],
     ['/m/%1n/%1.2Ln/%u', { path: '/m/A/li/Alice@x.test' }],
     ['mbox:~/mail:INBOX=/var/mail/%Ln', { files: 'mbox', path: '/var/mail/alice' }],
-    ['maildir:%h/M:CONTROL=/c/%u', { path: '/home/a/M', control: '/c/Alice@x.test' }],
-    ['/var/vmail/%{maildir}', { path: '/var/vmail/x.test/alice/' }],
+    ['maildir:%h/M:CONTROL=/c/%u', { path: '/home/a/M', control: { path: '/c/Alice@x.test' } }],
+    ['/var/vmail/%{maildir}', { path: '/var/vmail/x.test/alice' }],
     ['/a%%b', { path: '/a%b' }],
   ])('%s', (template, location) => {
     expect(locateMail(template, names)).toMatchObject(location)
+  })
+
+  test.each([
+    ['~/Maildir', '/h', '/h/Maildir'],
+    ['~/mail/in/', '/h', '/h/mail/in'],
+    ['/h/mail/in', '/h', '/h/mail/in'],
+    ['/m/%d/%n', '/m/x.test', '/m/x.test/Alice'],
+    ['/m/%d/%n/in/Maildir', '/m/x.test/Alice', '/m/x.test/Alice/in/Maildir'],
+    ['/m/%{maildir}', '/m/x.test', '/m/x.test/alice'],
+    ['/m/%{maildir}/Maildir/', '/m/x.test/alice', '/m/x.test/alice//Maildir'],
+    ['/m/one/Maildir', '/m/one', '/m/one/Maildir'],
+    ['Maildir', '.', 'Maildir'],
+  ])('%s: links are followed in %s', (template, trusted, path) => {
+    const location = locateMail(template, { ...names, home: '/h/' })
+    expect({ ...location, files: undefined }).toEqual({ trusted, path })
   })
 
   test('what is not known, and what leads elsewhere, is refused', () => {

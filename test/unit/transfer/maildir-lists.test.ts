@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { ImportItem } from '../../../src/admin/transfer/import-messages.ts'
+import { MailPath } from '../../../src/cli/formats/mail-path.ts'
 import { type MaildropOptions, readMaildrops } from '../../../src/cli/formats/maildrop.ts'
 import { parseUidlFormat } from '../../../src/cli/formats/uidl-format.ts'
 
@@ -24,7 +25,7 @@ function write(name: string, content: string | Buffer = `X: ${name}\n`): void {
 async function read(options: Partial<MaildropOptions> = {}): Promise<ImportItem[]> {
   const items: ImportItem[] = []
   const all = { uidl: 'auto', format: parseUidlFormat('%v.%u'), files: 'auto', ...options } as const
-  for await (const item of readMaildrops([maildir], all)) items.push(item)
+  for await (const item of readMaildrops([MailPath.of(maildir)], all)) items.push(item)
   return items
 }
 
@@ -44,6 +45,17 @@ test('a link is no message, wherever it leads', async () => {
     ['cur/1.a', undefined],
     ['cur/2.b', 'not a file'],
   ])
+})
+
+test('a directory that becomes a link after it was listed', async () => {
+  write('cur/1.a')
+  mkdirSync(join(maildir, 'other'))
+  write('other/1.a', 'secret')
+  const [item] = await read()
+  expect(await octetsOf(item)).toBe('X: cur/1.a\n')
+  rmSync(join(maildir, 'cur'), { recursive: true })
+  symlinkSync('other', join(maildir, 'cur'))
+  await expect(octetsOf(item)).rejects.toThrow(/^ELOOP: .*\/cur$/)
 })
 
 describe('dovecot-uidlist', () => {
@@ -85,7 +97,7 @@ describe('dovecot-uidlist', () => {
     const control = join(maildir, 'control')
     mkdirSync(control)
     writeFileSync(join(control, 'dovecot-uidlist'), '1 77 9\n8 1.a:2,\n')
-    expect(await list({ control })).toEqual([['cur/1.a:2,S', '77.8']])
+    expect(await list({ control: MailPath.of(control) })).toEqual([['cur/1.a:2,S', '77.8']])
   })
 
   test('a line that is broken refuses the maildrop and names itself', async () => {
@@ -167,7 +179,7 @@ test('X-UIDL is taken from the header where it is asked for', async () => {
   )
   const all = { uidl: 'x-uidl', format: parseUidlFormat('%u'), files: 'auto' } as const
   const ids: (string | undefined)[] = []
-  for await (const item of readMaildrops([file], all))
+  for await (const item of readMaildrops([MailPath.of(file)], all))
     ids.push('refusal' in item ? item.refusal : item.uniqueId)
   expect(ids).toEqual(['abc', 'folded', undefined])
 })
