@@ -2,12 +2,15 @@
  * Whether a message of an import is in already. Each one that came in has left a row: its digest,
  * and which copy of it this is. Messages with a unique-id of the old server are told apart by that,
  * so `copy` is made of it; of those without one the first in the source is copy 1, the second 2.
- * What was imported once under another unique-id (or none) is never brought in twice: it is told.
+ * What was imported once under another unique-id is never brought in twice: it is told. One that
+ * had none yet gets what the old server has given it since, if no client knows it by ours.
  */
-import { CopyCounter, copyOf, UNIQUE_ID } from '../../mail/delivery/imported-copies.ts'
+import { CopyCounter, copyOf, isCounted, UNIQUE_ID } from '../../mail/delivery/imported-copies.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import {
+  nameImported,
   selectImportedCopies,
+  selectIsServed,
   selectUniqueIdUse,
 } from '../../storage/tenants/maildrops/imported.ts'
 
@@ -17,6 +20,12 @@ export interface LedgerUser {
 }
 
 export const ALREADY_IMPORTED = Symbol('already imported')
+
+/** As it would be stored. */
+export interface MeasuredMessage {
+  digest: Buffer
+  octets: number
+}
 
 /** What may be kept of an old unique-id, or why it cannot. */
 export interface TakenUniqueId {
@@ -30,13 +39,17 @@ export class ImportLedger {
   readonly #db: Database
   readonly #user: LedgerUser | undefined
   readonly #uniqueIds = new Set<string>()
+  readonly #isDryRun: boolean
   /** Copies that are made of them. */
   readonly #namedCopies = new Set<number>()
+  /** Of those: what came in without a unique-id, and got it now. */
+  readonly #renamed = new Set<number>()
   /** Of those without a unique-id, or with another one than they came in with. */
   readonly #counted = new CopyCounter()
 
   /** @param user undefined: not there yet, so nothing is in */
-  constructor(db: Database, user: LedgerUser | undefined) {
+  constructor(db: Database, user: LedgerUser | undefined, isDryRun: boolean) {
+    this.#isDryRun = isDryRun
     this.#db = db
     this.#user = user
   }
@@ -75,22 +88,38 @@ export class ImportLedger {
 
   /** @returns which copy to write; a reason if it was imported in another way */
   async place(
-    digest: Buffer,
+    message: MeasuredMessage,
     { uniqueId, isTaken = false }: TakenUniqueId,
   ): Promise<number | typeof ALREADY_IMPORTED | string> {
+    const { digest } = message
     const copies = await this.#copiesOf(digest)
-    if (uniqueId !== undefined) return this.#placeNamed(digest, uniqueId, isTaken, copies)
-    const count = this.#counted.count(digest)
-    return copies.length >= count ? ALREADY_IMPORTED : count
+    const named = uniqueId === undefined ? undefined : copyOf(uniqueId)
+    if (named !== undefined && copies.includes(named)) return ALREADY_IMPORTED
+    // What another message of this source is, this one is not.
+    const others = copies.filter((copy) => !this.#namedCopies.has(copy) || this.#renamed.has(copy))
+    if (uniqueId === undefined || named === undefined) {
+      const count = this.#counted.count(digest)
+      return count <= others.length ? ALREADY_IMPORTED : freeFrom(count, copies)
+    }
+    if (others.length > 0 && this.#counted.count(digest) <= others.length) {
+      const fromCopy = Math.max(0, ...others.filter(isCounted))
+      if (fromCopy > 0 && !isTaken && (await this.#name(message, uniqueId, fromCopy)))
+        return ALREADY_IMPORTED
+      return 'is in already, with another unique-id: to change that, remove the user and begin anew'
+    }
+    return isTaken ? `the unique-id ${uniqueId} is that of another message` : named
   }
 
-  #placeNamed(digest: Buffer, uniqueId: string, isTaken: boolean, copies: readonly number[]) {
+  /** @returns whether it has that unique-id now */
+  async #name(message: MeasuredMessage, uniqueId: string, fromCopy: number): Promise<boolean> {
+    if (this.#user === undefined) return false
+    const { domainId, userId } = this.#user
+    if (this.#isDryRun) return !(await selectIsServed(this.#db, domainId, userId))
     const copy = copyOf(uniqueId)
-    if (copies.includes(copy)) return ALREADY_IMPORTED
-    const others = copies.filter((other) => !this.#namedCopies.has(other))
-    if (others.length > 0 && this.#counted.count(digest) <= others.length)
-      return 'is in already, with another unique-id: to change that, remove the user and begin anew'
-    return isTaken ? `the unique-id ${uniqueId} is that of another message` : copy
+    const naming = { ...message, fromCopy, copy, uniqueId }
+    const isNamed = await nameImported(this.#db, domainId, userId, naming)
+    if (isNamed) this.#renamed.add(copy)
+    return isNamed
   }
 
   async #useOf(uniqueId: string) {
@@ -102,4 +131,9 @@ export class ImportLedger {
     if (this.#user === undefined) return []
     return selectImportedCopies(this.#db, this.#user.domainId, this.#user.userId, digest)
   }
+}
+
+/** The first number that no copy has. */
+function freeFrom(count: number, copies: readonly number[]): number {
+  return copies.includes(count) ? freeFrom(count + 1, copies) : count
 }

@@ -150,7 +150,7 @@ class ImportRun {
     this.#db = db
     if (domainId !== undefined && userId !== undefined) this.#user = { domainId, userId }
     this.#options = options
-    this.#ledger = new ImportLedger(db, this.#user)
+    this.#ledger = new ImportLedger(db, this.#user, options.isDryRun === true)
     this.#room = room ?? Number.POSITIVE_INFINITY
   }
 
@@ -175,7 +175,7 @@ class ImportRun {
       return named.problem
     const measured = await measure(item.open(), this.#options.messageMaxOctets)
     if (measured.octets === 0) return 'empty'
-    const copy = await this.#ledger.place(measured.digest, named)
+    const copy = await this.#ledger.place(measured, named)
     if (typeof copy !== 'number') return copy
     if (this.#user === undefined || this.#options.isDryRun === true)
       return this.#pretend(measured.octets)

@@ -10,6 +10,10 @@ export const UNIQUE_ID = /^[!-.0-~]{1,70}$/
 /** Copies from here on are made of unique-ids, those below are counted. */
 const NAMED_FROM = 2 ** 30
 
+export function isCounted(copy: number): boolean {
+  return copy < NAMED_FROM
+}
+
 /** Of a message that is told apart by its unique-id on the old server. */
 export function copyOf(uniqueId: string): number {
   const digest = createHash('sha256').update(uniqueId).digest()
