@@ -8,9 +8,10 @@ import {
   type LogQuestion,
   selectLoggedSessions,
 } from '../../storage/tenants/maildrops/session-log.ts'
-import { selectTrace, type TracedMessage } from '../../storage/tenants/maildrops/trash.ts'
+import type { TracedMessage } from '../../storage/tenants/maildrops/trash.ts'
 import { formatAddress } from '../address.ts'
 import { refused } from '../refusal.ts'
+import { findMessage } from './messages.ts'
 import { requireUser } from './users.ts'
 
 /** Of one message, of a span of time, or the latest that there are. */
@@ -49,7 +50,7 @@ export async function readHistory(
   const { row, domainName } = await requireUser(db, address)
   const kept = formatAddress({ localPart: row.localPart, domainName })
   const id = question !== 'latest' && 'id' in question ? question.id : undefined
-  const message = id === undefined ? undefined : await selectTrace(db, row, id)
+  const message = id === undefined ? undefined : await findMessage(db, row, id)
   if (id !== undefined && message === undefined)
     throw refused(
       `nothing is known of a message ${id} of ${kept}; one that was imported and has ` +

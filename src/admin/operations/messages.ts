@@ -1,6 +1,7 @@
 /**
  * What an operator does with the messages of one maildrop. A message is named by its uid, which
- * never changes and is never used again; or by the unique-id that UIDL shows. Numbers 1 to n belong
+ * never changes and is never used again; or by the unique-id that UIDL shows; where a number could
+ * be both, it has to be said. Numbers 1 to n belong
  * to one session of one client, so they name nothing here.
  */
 import { STRETCH_OCTETS, selectStretch } from '../../storage/bodies.ts'
@@ -10,8 +11,8 @@ import { sqlStateOf } from '../../storage/postgres/sqlstate.ts'
 import {
   deleteMessageRows,
   selectMessageList,
-  selectUidOf,
 } from '../../storage/tenants/maildrops/message-list.ts'
+import { selectTrace, type TracedMessage } from '../../storage/tenants/maildrops/trash.ts'
 import { deleteSession } from '../../storage/tenants/sessions.ts'
 import { formatAddress } from '../address.ts'
 import { refuseHeld } from '../held.ts'
@@ -33,7 +34,6 @@ export interface MessagePage {
   hasMore: boolean
 }
 
-const UID_MAX = 2_147_483_647
 const OBJECT_IN_USE = '55006'
 
 export async function listMessages(
@@ -61,7 +61,7 @@ export async function readMessage(
   id: string,
 ): Promise<{ octets: number; pieces: AsyncIterable<Buffer> }> {
   const { row } = await requireUser(db, address)
-  const uid = await findUid(db, row.domainId, row.userId, id)
+  const uid = (await findMessage(db, row, id))?.uid
   const found =
     uid === undefined
       ? []
@@ -89,7 +89,7 @@ export async function deleteMessages(
   const uids = new Set<number>()
   const missing: string[] = []
   for (const id of ids) {
-    const uid = await findUid(db, row.domainId, row.userId, id)
+    const uid = (await findMessage(db, row, id))?.uid
     const found =
       uid === undefined ? [] : await selectMessages(db, row.domainId, row.userId, [uid], 0)
     if (found.length === 0 || uid === undefined) missing.push(id)
@@ -106,15 +106,27 @@ export async function deleteMessages(
   }
 }
 
-async function findUid(
+/**
+ * The message that an operator names: `uid:3`, `id:3`, or what can be only one of the two.
+ * @throws {Failure} OPERATION_REFUSED if one message has that uid and another that unique-id
+ */
+export async function findMessage(
   db: Database,
-  domainId: number,
-  userId: number,
-  id: string,
-): Promise<number | undefined> {
-  if (!/^\d+$/.test(id)) return selectUidOf(db, domainId, userId, id)
-  const uid = Number(id)
-  return uid >= 1 && uid <= UID_MAX ? uid : undefined
+  maildrop: { domainId: number; userId: number },
+  name: string,
+): Promise<TracedMessage | undefined> {
+  const [, kind, rest = name] = /^(?:(uid):(?=\d+$)|id:)?(.*)$/s.exec(name) ?? []
+  const isMarked = rest !== name
+  const isUid = /^\d{1,10}$/.test(rest) && (kind !== undefined || !isMarked)
+  const isUniqueId = kind === undefined
+  const byUid = isUid ? await selectTrace(db, maildrop, { uid: Number(rest) }) : undefined
+  const byId = isUniqueId ? await selectTrace(db, maildrop, { uniqueId: rest }) : undefined
+  if (byUid !== undefined && byId !== undefined && byUid.uid !== byId.uid)
+    throw refused(
+      `${name} is the UID of one message and the unique-id of another: write uid:${name} or ` +
+        `id:${name}`,
+    )
+  return byUid ?? byId
 }
 
 async function* readPieces(

@@ -9,7 +9,6 @@ import {
   eraseMessageRows,
   eraseUserRows,
   restoreTrash,
-  selectTrace,
   selectTrash,
   type TrashedMessage,
   type TrashQuestion,
@@ -19,6 +18,7 @@ import { formatAddress } from '../address.ts'
 import { refuseHeld } from '../held.ts'
 import { refused, refusing } from '../refusal.ts'
 import { findSession } from '../session-prefix.ts'
+import { findMessage } from './messages.ts'
 import { requireUser } from './users.ts'
 
 export interface UndoReport {
@@ -65,7 +65,7 @@ export async function restoreDeleted(
 
 /**
  * Out of maildrop, trash and bodies at once, for good.
- * @param ids uids or unique-ids
+ * @param ids uids or unique-ids, as findMessage knows them
  * @returns how many were erased, and the ids that were nowhere
  */
 export async function eraseMessages(
@@ -79,7 +79,7 @@ export async function eraseMessages(
   const uids = new Set<number>()
   const missing: string[] = []
   for (const id of ids) {
-    const traced = await selectTrace(db, row, id)
+    const traced = await findMessage(db, row, id)
     if (traced === undefined || traced.place === 'gone') missing.push(id)
     else uids.add(traced.uid)
   }

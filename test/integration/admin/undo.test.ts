@@ -359,6 +359,44 @@ describe('erase', () => {
     expect(await count('messages')).toBe(6)
   })
 
+  test('a number that is one message’s UID and another’s unique-id names neither', async () => {
+    for (const [uid, uniqueId] of Object.entries({ 1: '3', 2: '2', 3: '1', 4: 'uid:5' }))
+      await database.db.kysely
+        .updateTable('messages')
+        .set({ unique_id: uniqueId })
+        .where('user_id', '=', alice.userId)
+        .where('uid', '=', Number(uid))
+        .execute()
+    await database.db.kysely.updateTable('maildrops').set({ has_unique_ids: true }).execute()
+    const before = await uidl()
+    for (const args of [
+      ['erase', ALICE, '3', '--yes'],
+      ['delete', ALICE, '2', '3', '--yes'],
+    ]) {
+      const { status, stderr } = await program.run(['message', ...args])
+      expect(`${status} ${stderr}`).toMatch(/^1 .*unique-id of another: write uid:3 or id:3/)
+    }
+    for (const args of [
+      ['show', ALICE, '1'],
+      ['history', ALICE, '--unique-id', '1'],
+    ])
+      expect((await program.run(['message', ...args])).stderr).toMatch(/write uid:1 or id:1/)
+    expect(await uidl()).toBe(before)
+    expect((await history('--unique-id', 'id:3')).message).toMatchObject({ uid: 1 })
+    expect((await history('--unique-id', '2')).message).toMatchObject({ uid: 2 })
+    expect((await history('--unique-id', 'uid:5')).message).toMatchObject({ uid: 5 })
+    expect((await history('--unique-id', 'id:uid:5')).message).toMatchObject({ uid: 4 })
+    const shown = await program.run(['message', 'show', ALICE, 'uid:3'])
+    expect(shown.stdout).toContain('three')
+    const erased = await program.run(['message', 'erase', ALICE, 'id:3', '--yes'])
+    expect(erased.stdout).toMatch(/^erased 1 /)
+    expect((await uidl()).split('\r\n').slice(0, 2)).toEqual(['1 2', '2 1'])
+    // UID 1 is gone, and was another message's.
+    const gone = await program.run(['message', 'delete', ALICE, '1', '--yes'])
+    expect(gone.stderr).toMatch(/write uid:1 or id:1/)
+    await expectSound()
+  })
+
   test('is refused where the database says that mail is held', async () => {
     await sql`create or replace function refuse_if_held(for_domain integer,
         for_user bigint default null) returns void language plpgsql as $$

@@ -33,7 +33,7 @@ export function defineMessageHistory(message: Command, context: CommandContext):
     .command('history')
     .description('show who fetched or deleted: the latest sessions, a message, or a day')
     .argument('<address>')
-    .option('--unique-id <id>', 'sessions that took this message: unique-id or UID')
+    .option('--unique-id <id>', 'sessions that took this message: unique-id or UID, or uid:3, id:3')
     .option(
       '--day <day>',
       'sessions that ended on this day, from midnight to midnight UTC',

@@ -37,7 +37,8 @@ const COLUMNS: readonly Column<MessageSummary>[] = [
 
 const ON_NAMES = `
 A message is named by its UID as "message list" shows it, or by its unique-id as UIDL shows it to
-clients (all digits are a UID). The numbers 1, 2, 3 of a POP3 session name nothing here.
+clients. If a number is the UID of one message and the unique-id of another, write uid:3 or id:3.
+The numbers 1, 2, 3 of a POP3 session name nothing here.
 `
 
 export function defineMessageCommands(program: Command, context: CommandContext): void {

@@ -89,7 +89,8 @@ export function defineMessageErase(message: Command, context: CommandContext): v
       'after',
       `
 Nothing brings them back but a backup. Other users who have received the same message keep it.
-Refused while the user has a session or is under a legal hold. Status 1 if one was nowhere.
+Refused while the user has a session or is under a legal hold. Status 1 if one was nowhere. If a
+number is the UID of one message and the unique-id of another, write uid:3 or id:3.
 
 Example:
   popgres message erase alice@example.com 17 18

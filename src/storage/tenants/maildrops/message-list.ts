@@ -53,26 +53,6 @@ export async function selectMessageList(
   }))
 }
 
-/** The uid of the message that UIDL calls `uniqueId`. */
-export async function selectUidOf(
-  db: Database,
-  domainId: number,
-  userId: number,
-  uniqueId: string,
-): Promise<number | undefined> {
-  const row = await db.kysely
-    .selectFrom('messages as m')
-    .innerJoin('maildrops as d', (join) =>
-      join.onRef('d.domain_id', '=', 'm.domain_id').onRef('d.user_id', '=', 'm.user_id'),
-    )
-    .select('m.uid')
-    .where('m.domain_id', '=', domainId)
-    .where('m.user_id', '=', userId)
-    .where(sql<boolean>`coalesce(m.unique_id, d.uid_validity || '.' || m.uid) = ${uniqueId}`)
-    .executeTakeFirst()
-  return row?.uid
-}
-
 /**
  * Moves messages to the trash.
  * @returns how many were there

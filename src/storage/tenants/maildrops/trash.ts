@@ -96,14 +96,14 @@ export async function restoreTrash(
 /**
  * Where a message is. Of one that has left the trash too its number alone is known, and that only
  * if its unique-id was derived from it.
- * @param id uid or unique-id; all digits are a uid
  */
 export async function selectTrace(
   db: Database,
   { domainId, userId }: Maildrop,
-  id: string,
+  name: { uid: number } | { uniqueId: string },
 ): Promise<TracedMessage | undefined> {
-  const uid = /^\d{1,10}$/.test(id) ? Number(id) : null
+  const uid = 'uid' in name ? name.uid : null
+  const uniqueId = 'uid' in name ? null : name.uniqueId
   const { rows } = await sql<TracedMessage>`
     with d as (
       select uid_validity, next_uid from maildrops
@@ -117,13 +117,13 @@ export async function selectTrace(
       union all
       select 3, n.uid::integer, null, null, null from d, lateral (
         select coalesce(${uid}::bigint,
-          substring(${id} from '^' || d.uid_validity || '\\.(\\d{1,10})$')::bigint) as uid
+          substring(${uniqueId}::text from '^' || d.uid_validity || '\\.(\\d{1,10})$')::bigint) as uid
       ) n where n.uid between 1 and d.next_uid - 1
     )
     select m.uid, ${UNIQUE_ID} as "uniqueId", (array['maildrop', 'trash', 'gone'])[m.rank] as place,
       m.received_at as "receivedAt", m.deleted_at as "deletedAt"
     from m, d
-    where m.uid = ${uid}::bigint or (${uid}::bigint is null and ${UNIQUE_ID} = ${id})
+    where m.uid = ${uid}::bigint or ${UNIQUE_ID} = ${uniqueId}::text
     order by m.rank limit 1`.execute(db.kysely)
   return rows[0]
 }
