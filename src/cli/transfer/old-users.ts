@@ -15,7 +15,8 @@ import type { OldAccount, OldAccountItem } from './accounts/old-account.ts'
 import { type LaidOut, locateMail } from './mail-location.ts'
 
 export interface MailPlaces {
-  /** Template of all whose account names none; undefined: accounts alone move. */
+  accountsOnly: boolean
+  /** Template of all whose account names none. */
   mail: string | undefined
   /** Where the old server's "/" is here, if elsewhere. */
   root: string | undefined
@@ -29,21 +30,33 @@ export interface MailPlaces {
   domain: string | undefined
 }
 
+/** @throws {Failure} OPERATION_REFUSED if nothing says where mail is, nor that none shall move */
 export async function toOldUsers(
   accounts: AsyncIterable<OldAccountItem>,
   places: MailPlaces,
 ): Promise<OldUser[]> {
   const users: OldUser[] = []
-  for await (const account of accounts)
+  let hasPlace = false
+  for await (const account of accounts) {
+    hasPlace ||= !('refusal' in account) && hasMail(account, places)
     users.push('refusal' in account ? account : toOldUser(account, places))
+  }
+  if (!hasPlace && !places.accountsOnly && users.length > 0)
+    throw refused(
+      'where is the mail? name it with --mail or in a column mail; --accounts-only takes none',
+    )
   return users
+}
+
+function hasMail(account: OldAccount, { mail }: MailPlaces): boolean {
+  return mail !== undefined || account.mail !== undefined
 }
 
 function toOldUser(account: OldAccount, places: MailPlaces): OldUser {
   const { source, name, hash, password, quota, isSuspended } = account
   const address = addressOf(name, places.domain)
   try {
-    const maildrop = places.mail === undefined ? undefined : maildropOf(account, places)
+    const maildrop = places.accountsOnly ? undefined : maildropOf(account, places)
     return { source, address, hash, password, quota, isSuspended, maildrop }
   } catch (error) {
     if (!isRefusal(error)) throw error
@@ -58,6 +71,8 @@ export function addressOf(name: string, domain: string | undefined): string {
 function maildropOf(account: OldAccount, places: MailPlaces): OldMaildrop {
   const { mail = '', root, followsLinks, uidl, format, emptyIfMissing } = places
   const { name: user, home, columns = {} } = account
+  if (!hasMail(account, places))
+    throw refused('has no mail in the list: say with --mail where that of the others is')
   const own = account.mail !== undefined && /^(?:\w+:|[/~])/.test(account.mail)
   // Courier names a directory below the home.
   const template = own ? (account.mail as string) : account.mail && `~/${account.mail}`

@@ -180,7 +180,8 @@ interface AccountReaders {
 function runServer(context: CommandContext, flags: ServerFlags, readers: AccountReaders) {
   return runMoveIn(context, flags, async (): Promise<OldServer> => {
     const places = {
-      mail: flags.accountsOnly === true ? undefined : flags.mail,
+      accountsOnly: flags.accountsOnly === true,
+      mail: flags.mail,
       root: flags.root,
       followsLinks: flags.followLinks === true,
       emptyIfMissing: flags.emptyIfMissing === true,

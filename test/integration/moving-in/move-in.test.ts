@@ -196,6 +196,29 @@ test('a CSV with mbox files and X-UIDL', async () => {
   expect(await uniqueIdsOf('a@csv.test', 'secret')).toMatch(/^1 one\r\n2 \d+\.2\r\n$/)
 })
 
+test('the column mail counts without --mail, and without both nothing moves', async () => {
+  const from = 'From a@b Thu Nov 13 20:26:07 2025\n'
+  const mbox = write('column.mbox', `${from}X-UIDL: one\n\n1\n\n`)
+  const text = `address,password,mail\na@column.test,secret,mbox:${mbox}\nb@column.test,secret,\n`
+  const args = ['csv', '--users', write('column.csv', text), '--uidl', 'x-uidl', '--add-domains']
+  const { status, report } = await move(args)
+  expect(status).toBe(1)
+  expect(report).toMatchObject({ users: { added: 1 }, messages: { imported: 1 } })
+  expect(report.users.refused).toMatchObject([
+    { address: 'b@column.test', reason: expect.stringContaining('--mail') },
+  ])
+  expect(await uniqueIdsOf('a@column.test', 'secret')).toBe('1 one\r\n')
+
+  const bare = write('bare.csv', 'address,password\nc@column.test,secret\n')
+  for (const kind of ['csv', 'postfixadmin']) {
+    const none = await program.run(['import', kind, '--users', bare, '--add-domains'])
+    expect(none).toMatchObject({ status: 1, stdout: '' })
+    expect(none.stderr).toMatch(/^popgres: where is the mail\? .*--mail .*--accounts-only/)
+  }
+  const alone = await move(['csv', '--users', bare, '--accounts-only'])
+  expect(alone).toMatchObject({ status: 0, report: { users: { added: 1 } } })
+})
+
 test('a run that is killed goes on, and nobody logs in before the mail is whole', async () => {
   writeMaildir(
     'killed',
