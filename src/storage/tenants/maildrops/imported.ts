@@ -28,8 +28,8 @@ export async function selectImportedCopies(
 }
 
 /**
- * Whether a client of this user has fetched or deleted a message here, or is at it: what it knows by
- * its unique-id must keep that. A session that did neither knows nothing by it.
+ * Whether a client of this user has fetched or deleted a message here, or is at it: what it knows
+ * by its unique-id must keep that. A session that did neither knows nothing by it.
  */
 export async function selectIsServed(
   db: Database,

@@ -117,7 +117,8 @@ export async function selectTrace(
       union all
       select 3, n.uid::integer, null, null, null from d, lateral (
         select coalesce(${uid}::bigint,
-          substring(${uniqueId}::text from '^' || d.uid_validity || '\\.(\\d{1,10})$')::bigint) as uid
+          substring(${uniqueId}::text
+          from '^' || d.uid_validity || '\\.(\\d{1,10})$')::bigint) as uid
       ) n where n.uid between 1 and d.next_uid - 1
     )
     select m.uid, ${UNIQUE_ID} as "uniqueId", (array['maildrop', 'trash', 'gone'])[m.rank] as place,
