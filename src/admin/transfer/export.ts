@@ -20,6 +20,7 @@ import {
 } from '../../storage/tenants/maildrops/maildrop-snapshot.ts'
 import { formatAddress, parseAddress, parseDomainName } from '../address.ts'
 import { refused } from '../refusal.ts'
+import { type ExportedDomain, exportDomain } from './export-domain.ts'
 
 /** Takes one maildrop, in order. */
 export interface MaildropWriter {
@@ -34,6 +35,14 @@ export type OpenMaildrop = (
   snapshot: MaildropSnapshot,
 ) => Promise<MaildropWriter>
 
+/** Of a user who has never had mail nor logged in: a directory is there all the same. */
+const EMPTY: MaildropSnapshot = {
+  messageCount: 0,
+  nextUid: 1,
+  uidValidity: 0,
+  async *messages() {},
+}
+
 /** What a user is, but for what only this server can open (APOP and SCRAM). */
 interface ExportedUser {
   address: string
@@ -41,12 +50,15 @@ interface ExportedUser {
   /** As stored; null: there is no password. */
   hash: string | null
   quotaOctets: number | null
+  quotaMessages: number | null
   isSuspended: boolean
   isMainPasswordAllowed: boolean
   loginDelaySeconds: number | null
   expireDays: number | null
   createdAt: Date
   credentials: ExportedCredential[]
+  /** How many there are to be found. */
+  messages: number
 }
 
 /** Of an app password or a certificate; digest: SHA-256 in hex. */
@@ -66,6 +78,8 @@ export interface ExportRequest {
 }
 
 export interface ExportReport {
+  /** null: of one user alone */
+  domain: ExportedDomain | null
   users: ExportedUser[]
   messages: number
   octets: number
@@ -75,18 +89,22 @@ export interface ExportReport {
 
 /** @throws {Failure} OPERATION_REFUSED if there is no such user or domain */
 export async function exportMail(db: Database, request: ExportRequest): Promise<ExportReport> {
-  const { domainName, users } = await findUsers(db, request.whose)
-  const report: ExportReport = { users: [], messages: 0, octets: 0, missing: [] }
+  const { domain, users, isWhole } = await findUsers(db, request.whose)
+  const domainName = domain.name
+  const report: ExportReport = {
+    domain: isWhole ? await exportDomain(db, domain) : null,
+    ...{ users: [], messages: 0, octets: 0, missing: [] },
+  }
   for (const user of users) {
     const exported = await toExported(db, user, domainName)
     const maildrop = { domainId: user.domain_id, userId: user.user_id }
-    await withMaildropSnapshot(db, maildrop, async (snapshot) => {
-      if (snapshot === undefined) return
+    const before = report.messages
+    await withMaildropSnapshot(db, maildrop, async (snapshot = EMPTY) => {
       const writer = await request.openMaildrop(exported, snapshot)
       await copyMaildrop(exported.address, snapshot, writer, report, request.onProgress)
       await writer.finish()
     })
-    report.users.push(exported)
+    report.users.push({ ...exported, messages: report.messages - before })
   }
   return report
 }
@@ -121,10 +139,10 @@ async function copyMaildrop(
 
 /** How many messages there are, for the progress. */
 export async function measureExport(db: Database, whose: string): Promise<number> {
-  const { domainId, users } = await findUsers(db, whose)
+  const { domain, users } = await findUsers(db, whose)
   return await countMessages(
     db,
-    domainId,
+    domain.domain_id,
     users.map(({ user_id }) => user_id),
   )
 }
@@ -137,7 +155,7 @@ async function findUsers(db: Database, whose: string) {
   const users = await selectUserBackups(db, domain.domain_id, address?.localPart)
   if (address !== undefined && users.length === 0)
     throw refused(`there is no user ${formatAddress(address)}`)
-  return { domainName, domainId: domain.domain_id, users }
+  return { domain, users, isWhole: address === undefined }
 }
 
 async function toExported(
@@ -152,11 +170,13 @@ async function toExported(
     localPart: user.local_part,
     hash: user.password_hash,
     quotaOctets: user.quota_octets,
+    quotaMessages: user.quota_messages,
     isSuspended: user.suspended,
     isMainPasswordAllowed: user.main_password_allowed,
     loginDelaySeconds: user.login_delay_seconds,
     expireDays: user.expire_days,
     createdAt: user.created_at,
+    messages: 0,
     credentials: credentials.map((each) => ({
       kind: each.kind,
       name: each.name,

@@ -7,7 +7,12 @@ import type { Secret } from '../../base/secret.ts'
 import { hashPassword } from '../../mail/auth/argon2.ts'
 import type { Database } from '../../storage/postgres/database.ts'
 import { selectDomain } from '../../storage/tenants/domains.ts'
-import { insertUsers, type NewUser, selectTakenLocalParts } from '../../storage/tenants/users.ts'
+import {
+  insertUsers,
+  type NewUser,
+  selectTakenLocalParts,
+  type UserSettings,
+} from '../../storage/tenants/users.ts'
 import { type Address, formatAddress, parseAddress } from '../address.ts'
 import { parseOctets } from '../octets.ts'
 import { isRefusal, refused, refusing } from '../refusal.ts'
@@ -15,7 +20,14 @@ import { parseCredential } from './stored-credential.ts'
 
 /** One row as text; empty is as good as absent. */
 export type UserImportRow =
-  | { line: number; address: string; password: string; hash: string; quota: string }
+  | {
+      line: number
+      address: string
+      password: string
+      hash: string
+      quota: string
+      settings?: UserSettings
+    }
   | { line: number; problem: string }
 
 export interface UserImportReport {
@@ -30,7 +42,7 @@ export interface UserImportOptions {
   onProgress?: (rows: number) => void
 }
 
-/** LIMIT: rows of one statement; four parameters each, and the protocol allows 65,535. */
+/** LIMIT: rows of one statement; nine parameters each, and the protocol allows 65,535. */
 const BATCH_ROWS = 500
 /** Hashing this many takes half a second: progress moves, and little is lost when it is stopped. */
 const BATCH_PASSWORDS = 16
@@ -41,6 +53,7 @@ interface ParsedRow {
   password: Secret | undefined
   hash: string | undefined
   quotaOctets: number | undefined
+  settings: UserSettings | undefined
 }
 
 export async function importUsers(
@@ -176,9 +189,10 @@ class UserImport {
   }
 }
 
-async function toUser({ address, hash, password, quotaOctets }: ParsedRow): Promise<NewUser> {
+async function toUser({ address, hash, password, ...row }: ParsedRow): Promise<NewUser> {
   const passwordHash = hash ?? (password && (await hashPassword(password)))
-  return { localPart: address.localPart, passwordHash, quotaOctets }
+  const { quotaOctets, settings } = row
+  return { localPart: address.localPart, passwordHash, quotaOctets, settings }
 }
 
 /** @throws {Failure} OPERATION_REFUSED with the reason */
@@ -189,5 +203,5 @@ function parseRow(row: UserImportRow): ParsedRow {
   const quotaOctets = row.quota === '' ? undefined : parseOctets(row.quota)
   if (row.quota !== '' && quotaOctets === undefined)
     throw refused(`${JSON.stringify(row.quota)} is no quota: it is written 500M, 1.5G or in octets`)
-  return { line: row.line, address, password, hash, quotaOctets }
+  return { line: row.line, address, password, hash, quotaOctets, settings: row.settings }
 }

@@ -36,6 +36,17 @@ export interface NewUser {
   localPart: string
   passwordHash: string | undefined
   quotaOctets: number | undefined
+  /** Absent: as new users have it. */
+  settings?: Partial<UserSettings> | undefined
+}
+
+/** What sets a user apart from others of its domain. */
+export interface UserSettings {
+  quotaMessages: number | undefined
+  isSuspended: boolean
+  isMainPasswordAllowed: boolean
+  loginDelaySeconds: number | undefined
+  expireDays: number | undefined
 }
 
 /** As base/keyring.ts seals them; undefined: none. */
@@ -281,11 +292,16 @@ function toUser(row: SelectedUser): UserRow {
   }
 }
 
-function toRow(domainId: number, user: NewUser) {
+function toRow(domainId: number, { settings = {}, ...user }: NewUser) {
   return {
     domain_id: domainId,
     local_part: user.localPart,
     password_hash: user.passwordHash ?? null,
     quota_octets: user.quotaOctets ?? null,
+    quota_messages: settings.quotaMessages ?? null,
+    suspended: settings.isSuspended ?? false,
+    main_password_allowed: settings.isMainPasswordAllowed ?? true,
+    login_delay_seconds: settings.loginDelaySeconds ?? null,
+    expire_days: settings.expireDays ?? null,
   }
 }

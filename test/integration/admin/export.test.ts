@@ -1,7 +1,9 @@
 /** `popgres export` through the real program, and its snapshot under the feet of deliveries. */
+import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash, randomUUID } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { sql } from 'kysely'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { MessageSummary } from '../../../src/admin/operations/messages.ts'
@@ -19,6 +21,8 @@ import { openProgram, type Program } from './program.ts'
 const DOMAIN = 'example.test'
 const ALICE = `alice@${DOMAIN}`
 const ODD = `a/b.c@${DOMAIN}`
+const SLEEPER = `sleeper@${DOMAIN}`
+const KEYS_ONLY = `keys.only@${DOMAIN}`
 const PASSWORD = 'one long password'
 /** From elsewhere, with all that file names and lists might trip over. */
 const OLD_ID = `old:id,%"'\\<é>`.replace('é', 'e')
@@ -262,6 +266,56 @@ test('a maildrop is written as it was when it was opened; its user is not locked
   }
   expect(written).toEqual([1, 2, 3])
   expect((await list(ALICE)).map(({ uid }) => uid)).toEqual([1, 4])
+})
+
+/** Users who may not log in, or not with their password. */
+async function addSleepers(): Promise<void> {
+  await addUser(database.db, SLEEPER, { password: PASSWORD })
+  await addUser(database.db, KEYS_ONLY, { password: PASSWORD })
+  for (const args of [
+    ['user', 'suspend', SLEEPER],
+    ['user', 'quota', SLEEPER, '50K', '--messages', '3'],
+    ['user', 'main-password', KEYS_ONLY, 'off'],
+    ['policy', 'set', KEYS_ONLY, '--expire-days', '20', '--login-delay', '7'],
+  ])
+    expect(await program.run(args)).toMatchObject({ status: 0, stderr: '' })
+}
+
+test('user import wakes nobody up: suspended, without a main password, with limits', async () => {
+  await addSleepers()
+  await program.json(['export', DOMAIN, '--to', 'out'])
+  const other = await openTestDatabase()
+  const there = openProgram({ DATABASE_URL: other.url })
+  try {
+    await there.run(['domain', 'add', DOMAIN])
+    const { stdout } = await there.run(['user', 'import', path('out', 'users.json')])
+    expect(stdout).toBe('added 3 users, refused 2 lines\n')
+    expect(await there.json(['user', 'show', SLEEPER])).toMatchObject({
+      ...{ isSuspended: true, quotaOctets: 51_200, quotaMessages: 3 },
+    })
+    expect(await there.json(['user', 'show', KEYS_ONLY])).toMatchObject({
+      ...{ isSuspended: false, isMainPasswordAllowed: false },
+    })
+    expect(await there.json(['policy', 'show', KEYS_ONLY])).toMatchObject({
+      ...{ expireDays: 20, loginDelaySeconds: 7, inherited: [] },
+    })
+  } finally {
+    there.close()
+    await other.close()
+  }
+})
+
+const OPERATING = fileURLToPath(new URL('../../../docs/operating.md', import.meta.url))
+const hasJq = spawnSync('jq', ['--version']).status === 0
+
+test.skipIf(!hasJq)('the line for Dovecot leaves out who may not log in (no jq)', async () => {
+  await addSleepers()
+  await program.json(['export', DOMAIN, '--to', 'out'])
+  const [line = ''] = /^jq .*$/m.exec(readFileSync(OPERATING, 'utf8')) ?? []
+  execFileSync('sh', ['-c', line], { cwd: path('out') })
+  expect(readFileSync(path('out', 'passwd'), 'utf8')).toMatch(
+    /^alice@example\.test:\{ARGON2ID\}\$argon2id\$\S+\n$/,
+  )
 })
 
 test('users.json is what user import takes; the same password logs in there', async () => {

@@ -47,12 +47,13 @@ export function defineExportCommand(program: Command, context: CommandContext): 
       'after',
       `
 Makes one directory a user, named like the local part, and beside them users.json (password hashes:
-keep it safe) and, at the end, export.json with the report: without it the export was cut. Each
-maildrop is written as it is when its turn comes; its user may log in and get mail meanwhile. A
-message that cannot be read whole is left out and named, and the status is 1.
+keep it safe), of a domain domain.json (policy, quota, aliases) and, at the end, export.json with
+the report: without it the export was cut. Each maildrop is written as it is when its turn comes;
+its user may log in and get mail meanwhile. A message that cannot be read whole is left out and
+named, and the status is 1.
 
   maildir  with a dovecot-uidlist, from which Dovecot shows the same unique-ids
-  mbox     one file, unique-ids in X-UIDL fields
+  mbox     one file, unique-ids in X-UIDL fields that are put on top
   eml      one file a message, unique-ids in the names
 
 Examples:
@@ -75,7 +76,7 @@ Examples:
             onProgress: progress.update,
           }
           const report = await exportMail(db, request)
-          if (directory !== undefined) await closeDirectory(directory, flags.format, report)
+          if (directory !== undefined) await closeDirectory(directory, flags.format, whose, report)
           progress.stop()
           print(report, flags)
           if (report.missing.length > 0) context.status = 1
@@ -104,14 +105,17 @@ const READ_ONLY: MaildropWriter = {
 async function closeDirectory(
   directory: string,
   format: string,
-  { users, ...report }: ExportReport,
+  whose: string,
+  { users, domain, ...report }: ExportReport,
 ): Promise<void> {
   const named = users.map((user) => ({ ...user, directory: fileNameOf(user.localPart) }))
   await writeJson(join(directory, 'users.json'), named)
-  await writeJson(join(directory, 'export.json'), { format, users: users.length, ...report })
+  if (domain !== null) await writeJson(join(directory, 'domain.json'), domain)
+  const closing = { whose, format, users: users.length, ...report }
+  await writeJson(join(directory, 'export.json'), closing)
 }
 
-function print({ users, ...report }: ExportReport, { dryRun, json }: ExportFlags): void {
+function print({ users, domain: _, ...report }: ExportReport, { dryRun, json }: ExportFlags): void {
   if (json) {
     process.stdout.write(formatJson({ users: users.length, ...report }))
     return

@@ -1,37 +1,69 @@
 /**
- * The users.json of an export, read again: address, hash and quota of each, as rows for the import
- * of users. What else stands there (suspension, app passwords) is for the eye.
+ * The users.json of an export, read again: for the import of users alone, which takes what an
+ * account is made with, and (exported-directory.ts) for that of everything.
  */
-import { readFile } from 'node:fs/promises'
-import { describeReadError } from '../../../admin/read-error.ts'
-import { refused } from '../../../admin/refusal.ts'
+import { z } from 'zod'
 import type { UserImportRow } from '../../../admin/transfer/user-import.ts'
+import { readJson } from './read-json.ts'
+
+const count = z.int().min(0)
+/** Missing in what earlier versions wrote. */
+const limit = count.nullable().default(null)
+
+const credential = z.object({
+  kind: z.enum(['app-password', 'certificate']),
+  name: z.string().max(64),
+  digest: z.string().regex(/^[0-9a-f]{64}$/),
+  expiresAt: z.iso.datetime().nullable(),
+  networks: z.array(z.string()).nullable(),
+})
+
+const user = z.object({
+  address: z.string(),
+  hash: z.string().nullable(),
+  quotaOctets: count.nullable(),
+  quotaMessages: limit,
+  isSuspended: z.boolean().default(false),
+  isMainPasswordAllowed: z.boolean().default(true),
+  loginDelaySeconds: limit,
+  expireDays: limit,
+  credentials: z.array(credential).max(50).default([]),
+  messages: count.optional(),
+})
+
+export type UserOfExport = z.output<typeof user>
+
+const PROBLEM = 'is no user of an export: it has no address, hash and quotaOctets, or wrong values'
+
+/** @throws {Failure} OPERATION_REFUSED if it is none */
+export async function readUsersOfExport(
+  file: string,
+): Promise<({ user: UserOfExport } | { problem: string })[]> {
+  const users = await readJson(file, z.array(z.unknown()), 'the users.json of an export')
+  return users.map((each) => {
+    const { success, data } = user.safeParse(each)
+    return success ? { user: data } : { problem: PROBLEM }
+  })
+}
 
 /** @throws {Failure} OPERATION_REFUSED if it is none */
 export async function* readUsersJson(file: string): AsyncGenerator<UserImportRow> {
-  const users = await readArray(file)
-  for (const [index, user] of users.entries()) {
+  for (const [index, found] of (await readUsersOfExport(file)).entries()) {
     const line = index + 1
-    const { address, hash, quotaOctets } = Object(user) as Record<string, unknown>
-    if (typeof address !== 'string' || !isTextOrNull(hash) || !isCountOrNull(quotaOctets))
-      yield { line, problem: 'is no user of an export: it has no address, hash and quotaOctets' }
-    else yield { line, address, password: '', hash: hash ?? '', quota: String(quotaOctets ?? '') }
+    if ('problem' in found) yield { line, problem: found.problem }
+    else {
+      const { address, hash, quotaOctets } = found.user
+      const { isSuspended, isMainPasswordAllowed, quotaMessages } = found.user
+      const { loginDelaySeconds, expireDays } = found.user
+      yield {
+        ...{ line, address, password: '', hash: hash ?? '', quota: String(quotaOctets ?? '') },
+        settings: {
+          ...{ isSuspended, isMainPasswordAllowed },
+          quotaMessages: quotaMessages ?? undefined,
+          loginDelaySeconds: loginDelaySeconds ?? undefined,
+          expireDays: expireDays ?? undefined,
+        },
+      }
+    }
   }
-}
-
-const isTextOrNull = (value: unknown): value is string | null =>
-  value === null || typeof value === 'string'
-
-const isCountOrNull = (value: unknown): boolean => value === null || Number.isSafeInteger(value)
-
-async function readArray(file: string): Promise<unknown[]> {
-  try {
-    const users: unknown = JSON.parse(await readFile(file, 'utf8'))
-    if (Array.isArray(users)) return users
-  } catch (error) {
-    const reason = describeReadError(error)
-    if (reason !== undefined) throw refused(`cannot read ${file}: ${reason}`, error)
-  }
-  // Not the error's own words: they may repeat a part of the file.
-  throw refused(`${file} is not the users.json of an export`)
 }

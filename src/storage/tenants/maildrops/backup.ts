@@ -174,6 +174,7 @@ export async function selectCredentialBackups(
     .selectAll()
     .where('domain_id', '=', domainId)
     .where('user_id', '=', userId)
+    .orderBy('name')
     .execute()
 }
 
