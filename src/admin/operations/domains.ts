@@ -7,6 +7,7 @@ import type { Database } from '../../storage/postgres/database.ts'
 import {
   type DomainCounts,
   type DomainRow,
+  type DomainSettings,
   deleteDomain,
   insertDomain,
   selectDomain,
@@ -31,10 +32,14 @@ export interface Domain extends Omit<DomainCounts, 'quotaOctets' | 'quotaMessage
 }
 
 /** @returns the name as it is kept, in lower case */
-export async function addDomain(db: Database, name: string): Promise<string> {
+export async function addDomain(
+  db: Database,
+  name: string,
+  settings?: DomainSettings,
+): Promise<string> {
   const parsed = parseDomainName(name)
   if ((await selectDomain(db, parsed)) !== undefined) throw refused(`${parsed} exists already`)
-  await refusing(() => insertDomain(db, parsed))
+  await refusing(() => insertDomain(db, parsed, settings))
   return parsed
 }
 

@@ -12,15 +12,16 @@ import {
   selectUser,
   type UserRow,
   updateUserCredentials,
-  updateUserSuspended,
 } from '../../storage/tenants/users.ts'
 import { type Address, formatAddress, parseAddress } from '../address.ts'
 import { parseOctets } from '../octets.ts'
 import { isRefusal, refused, refusing } from '../refusal.ts'
+import { completeDomain, type OldDomain, type OtherSettings } from './domain-settings.ts'
 import { type ImportItem, type ImportReport, importItems } from './import-messages.ts'
 import { type AliasReport, moveAliases, noAliases, type OldAliases } from './move-aliases.ts'
 import { Places } from './places.ts'
 import { parseCredential, type StoredCredential } from './stored-credential.ts'
+import { completeUser, type OldSettings, switchesOf } from './user-settings.ts'
 
 /** One user of the old server, or why there is none. */
 export type OldUser =
@@ -33,6 +34,9 @@ export type OldUser =
       password?: string | undefined
       quota?: string | undefined
       isSuspended?: boolean
+      /** Neither hash nor password, and that is as it should be. */
+      isWithoutPassword?: boolean
+      settings?: OldSettings | undefined
       /** Absent: the account alone moves. */
       maildrop?: OldMaildrop | undefined
     }
@@ -53,6 +57,10 @@ export interface MoveInOptions {
   replacesUniqueIds: boolean
   /** Taken when all users are there. */
   aliases?: OldAliases | undefined
+  /** What the domains were there, by name. */
+  domains?: ReadonlyMap<string, OldDomain> | undefined
+  /** Whether all users of a domain are among these; undefined: of all. */
+  isAll?: (domain: string) => boolean
   /** @param users how many are done, the share of the one at work included */
   onProgress?: (users: number) => void
 }
@@ -78,6 +86,8 @@ export interface MoveInReport {
   }
   aliases: AliasReport
   domainAliases: AliasReport
+  /** Of domains that were here before, and keep what they have. */
+  otherSettings: OtherSettings[]
 }
 
 export async function moveIn(
@@ -91,6 +101,8 @@ export async function moveIn(
     options.onProgress?.(index + 1)
   }
   if (options.aliases !== undefined) await moving.takeAliases(options.aliases)
+  for (const [name, domain] of options.domains ?? [])
+    if (options.isAll?.(name) !== false) await moving.complete(name, domain)
   return moving.report
 }
 
@@ -126,6 +138,7 @@ class MoveIn {
       messages: { imported: 0, alreadyImported: 0, unseen: 0, skipped: [] },
       aliases: noAliases(),
       domainAliases: noAliases(),
+      otherSettings: [],
     }
   }
 
@@ -149,6 +162,15 @@ class MoveIn {
     Object.assign(this.report, await moveAliases(this.#db, this.#places, aliases, isDryRun))
   }
 
+  async complete(name: string, old: OldDomain): Promise<void> {
+    const { users } = this.report
+    const isOfIt = ({ address }: { address: string }) => address.endsWith(`@${name}`)
+    const isWhole = !users.unfinished.some(isOfIt)
+    const { isDryRun } = this.#options
+    const other = await completeDomain(this.#db, name, old, { isDryRun, isWhole })
+    if (other !== undefined) this.report.otherSettings.push(other)
+  }
+
   /** @throws {Failure} OPERATION_REFUSED */
   async #receive(old: OpenUser): Promise<Arrival> {
     const address = parseAddress(old.address)
@@ -164,7 +186,9 @@ class MoveIn {
     return { old, address, domainId, present, credential, quotaOctets }
   }
 
-  #credentialOf({ hash = '', password = '', address }: OpenUser): StoredCredential | undefined {
+  #credentialOf(old: OpenUser): StoredCredential | undefined {
+    const { hash = '', password = '', address } = old
+    if (old.isWithoutPassword) return undefined
     try {
       return parseCredential(hash, password)
     } catch (error) {
@@ -187,12 +211,13 @@ class MoveIn {
       users.added += 1
       return undefined
     }
-    const user = { localPart, passwordHash: undefined, quotaOctets }
+    // Suspended from the first moment: a run that is cut leaves nobody awake.
+    const settings = { ...switchesOf(old.settings), isSuspended: old.isSuspended === true }
+    const user = { localPart, passwordHash: undefined, quotaOctets, settings }
     await refusing(() => insertUsers(this.#db, domainId, [user]))
     const added = await selectUser(this.#db, domainId, localPart)
     if (added === undefined) throw refused('was removed meanwhile')
     users.added += 1
-    if (old.isSuspended) await updateUserSuspended(this.#db, domainId, added.userId, true)
     return added.userId
   }
 
@@ -243,9 +268,12 @@ class MoveIn {
   }
 
   /** The password, now that the maildrop is whole. */
-  async #admit({ domainId, credential }: Arrival, userId: number | undefined): Promise<void> {
-    if (credential === undefined || domainId === undefined || userId === undefined) return
-    if (this.#options.isDryRun) return
+  async #admit(arrival: Arrival, userId: number | undefined): Promise<void> {
+    const { domainId, credential, present, old } = arrival
+    if (domainId === undefined || userId === undefined || this.#options.isDryRun) return
+    if (old.settings !== undefined && present?.hashHead === undefined)
+      await completeUser(this.#db, { domainId, userId }, old.settings, present)
+    if (credential === undefined) return
     const { hash, password } = credential
     const passwordHash = hash ?? (password && (await hashPassword(password)))
     const change = { passwordHash, scramKeys: undefined, apopSecret: undefined }

@@ -3,7 +3,7 @@
  * that would be.
  */
 import type { Database } from '../../storage/postgres/database.ts'
-import { selectDomain } from '../../storage/tenants/domains.ts'
+import { type DomainSettings, selectDomain } from '../../storage/tenants/domains.ts'
 import { selectUser } from '../../storage/tenants/users.ts'
 import { type Address, formatAddress } from '../address.ts'
 import { addDomain } from '../operations/domains.ts'
@@ -13,6 +13,8 @@ export interface PlacesOptions {
   isDryRun: boolean
   /** Domains that are not there are added instead of refused. */
   addsDomains: boolean
+  /** Of those that are added; others stay as they are. */
+  domains?: ReadonlyMap<string, DomainSettings> | undefined
 }
 
 export class Places {
@@ -41,7 +43,7 @@ export class Places {
         `there is no domain ${name}: add it with "popgres domain add ${name}", ` +
           'or all of them with --add-domains',
       )
-    if (!this.#options.isDryRun) await addDomain(this.#db, name)
+    if (!this.#options.isDryRun) await addDomain(this.#db, name, this.#options.domains?.get(name))
     this.domainsAdded.push(name)
     this.#domainIds.set(name, (await selectDomain(this.#db, name))?.domainId)
     return this.#domainIds.get(name)

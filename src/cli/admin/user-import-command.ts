@@ -49,7 +49,8 @@ A line that is refused is told with its number and the reason on standard error 
 report), the others go in, and the status is 1. Running it again is safe: who exists already is
 refused.
 
-From users.json come hash, quotas, suspension, main password, login delay and EXPIRE of each user.
+From users.json come hash, quotas, suspension, main password, login delay and EXPIRE of each user;
+"popgres import popgres" brings mail, app passwords and aliases too, and the passwords last.
 
 Example of a file:
   address,hash,quota

@@ -13,6 +13,7 @@ import { parseUidlFormat } from '../formats/uidl-format.ts'
 import { formatCount, formatJson, harmlessLine } from '../output.ts'
 import { startProgress } from '../progress.ts'
 import { definePop3ImportCommand } from './pop3-import-command.ts'
+import { definePopgresImportCommand } from './popgres-import-command.ts'
 import { defineRemoteCommands } from './remote-commands.ts'
 import { addUidlOptions, defineServerCommands } from './server-commands.ts'
 
@@ -96,4 +97,5 @@ Examples:
   defineServerCommands(command, context)
   defineRemoteCommands(command, context)
   definePop3ImportCommand(command, context)
+  definePopgresImportCommand(command, context)
 }

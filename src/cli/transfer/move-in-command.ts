@@ -4,7 +4,12 @@
  */
 import type { Command } from 'commander'
 import type { AliasReport, OldAliases } from '../../admin/transfer/move-aliases.ts'
-import { type MoveInReport, moveIn, type OldUser } from '../../admin/transfer/move-in.ts'
+import {
+  type MoveInOptions,
+  type MoveInReport,
+  moveIn,
+  type OldUser,
+} from '../../admin/transfer/move-in.ts'
 import { type CommandContext, type Link, withDatabase } from '../command-context.ts'
 import { formatCount, formatJson, harmlessLine } from '../output.ts'
 import { startProgress } from '../progress.ts'
@@ -20,8 +25,12 @@ export interface MoveInFlags {
 
 /** Options that every old server has. */
 export function addMoveInOptions(command: Command): Command {
+  return addRunOptions(command.option('--domain <name>', 'the domain of names that have none'))
+}
+
+/** Those of them that have nothing to do with what the server is. */
+export function addRunOptions(command: Command): Command {
   return command
-    .option('--domain <name>', 'the domain of names that have none')
     .option('--only <who...>', 'these addresses or domains alone')
     .option('--add-domains', 'add the domains that are not there')
     .option('--new-ids', 'a message whose unique-id cannot be kept comes in with a new one')
@@ -40,6 +49,7 @@ in the report), and the status is 1. docs/moving-in.md has the whole way.
 export interface OldServer {
   users: readonly OldUser[]
   aliases?: OldAliases
+  domains?: MoveInOptions['domains']
   close?: () => Promise<void>
 }
 
@@ -61,6 +71,8 @@ export function runMoveIn(
         addsDomains: flags.addDomains === true,
         replacesUniqueIds: flags.newIds === true,
         aliases,
+        domains: server.domains,
+        isAll: isWanted,
         onProgress: (done) => progress.update(Math.floor(done * 100) / 100),
       })
       progress.stop()
@@ -127,6 +139,8 @@ function formatReport(report: MoveInReport): string {
         `${what}: ${added} ${would}added, ${present} were there already, ` +
           `${formatCount(refused.length, 'target')} refused`,
       )
+  for (const { domain, names } of report.otherSettings)
+    lines.push(`${domain} was there already and keeps its own ${names.join(', ')}`)
   if (domainsAdded.length > 0)
     lines.unshift(`${formatCount(domainsAdded.length, 'domain')} ${would}added`)
   if (isDryRun) lines.push('nothing was changed')

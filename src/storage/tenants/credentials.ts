@@ -120,6 +120,35 @@ export async function addCertificate(
     ${expiresAt ?? null}, ${cidrs(networks)})`.execute(db.kysely)
 }
 
+/** One that another server had, whatever became of its secret. */
+export interface KnownCredential extends CredentialLimits {
+  kind: 'app-password' | 'certificate'
+  name: string
+  digest: Buffer
+}
+
+/** A name that the user has already stays as it is. */
+export async function insertCredentials(
+  db: Database,
+  { domainId, userId }: { domainId: number; userId: number },
+  credentials: readonly KnownCredential[],
+): Promise<void> {
+  if (credentials.length === 0) return
+  await db.kysely
+    .insertInto('credentials')
+    .values(
+      credentials.map(({ kind, name, digest, expiresAt, networks }) => ({
+        domain_id: domainId,
+        user_id: userId,
+        ...{ kind, name, digest },
+        expires_at: expiresAt ?? null,
+        networks: sql<string[] | null>`${cidrs(networks)}`,
+      })),
+    )
+    .onConflict((conflict) => conflict.doNothing())
+    .execute()
+}
+
 /** In the order of their names. */
 export async function selectCredentials(
   db: Database,

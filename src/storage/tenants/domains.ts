@@ -4,6 +4,7 @@
  */
 import { sql } from 'kysely'
 import type { Database } from '../postgres/database.ts'
+import { type DomainPolicy, toPolicyColumns } from './policies.ts'
 
 export interface DomainRow {
   domainId: number
@@ -13,6 +14,11 @@ export interface DomainRow {
   /** the domain that it stands for */
   aliasOf: string | undefined
   createdAt: Date
+}
+
+/** What sets a domain apart from others, but its quota. */
+export interface DomainSettings extends DomainPolicy {
+  isSuspended: boolean
 }
 
 export interface DomainCounts {
@@ -29,10 +35,14 @@ export interface DomainCounts {
 }
 
 /** @returns domainId; @throws {Failure} STORAGE_REFUSED, constraint domains_name_key */
-export async function insertDomain(db: Database, name: string): Promise<number> {
+export async function insertDomain(
+  db: Database,
+  name: string,
+  { isSuspended = false, ...policy }: Partial<DomainSettings> = {},
+): Promise<number> {
   const row = await db.kysely
     .insertInto('domains')
-    .values({ name })
+    .values({ name, suspended: isSuspended, ...toPolicyColumns(policy) })
     .returning('domain_id')
     .executeTakeFirstOrThrow()
   return row.domain_id

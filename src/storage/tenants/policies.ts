@@ -105,22 +105,27 @@ export async function updateDomainPolicy(
   domainId: number,
   change: Partial<DomainPolicy>,
 ): Promise<void> {
-  const { loginDelaySeconds, secondLogin, trashDays } = change
-  const { areAliasesAllowed, isCatchAllAllowed, overQuota } = change
   await db.kysely
     .updateTable('domains')
-    .set({
-      ...(loginDelaySeconds !== undefined && { login_delay_seconds: loginDelaySeconds }),
-      ...('expireDays' in change && { expire_days: change.expireDays ?? null }),
-      ...(secondLogin !== undefined && { second_login: secondLogin }),
-      ...(trashDays !== undefined && { trash_days: trashDays }),
-      ...(areAliasesAllowed !== undefined && { aliases_allowed: areAliasesAllowed }),
-      ...(isCatchAllAllowed !== undefined && { catch_all_allowed: isCatchAllAllowed }),
-      ...('separator' in change && { separator: change.separator ?? null }),
-      ...(overQuota !== undefined && { over_quota: overQuota }),
-    })
+    .set(toPolicyColumns(change))
     .where('domain_id', '=', domainId)
     .execute()
+}
+
+/** Those of what is there; a field that is undefined is unset. */
+export function toPolicyColumns(change: Partial<DomainPolicy>) {
+  const { loginDelaySeconds, secondLogin, trashDays } = change
+  const { areAliasesAllowed, isCatchAllAllowed, overQuota } = change
+  return {
+    ...(loginDelaySeconds !== undefined && { login_delay_seconds: loginDelaySeconds }),
+    ...('expireDays' in change && { expire_days: change.expireDays ?? null }),
+    ...(secondLogin !== undefined && { second_login: secondLogin }),
+    ...(trashDays !== undefined && { trash_days: trashDays }),
+    ...(areAliasesAllowed !== undefined && { aliases_allowed: areAliasesAllowed }),
+    ...(isCatchAllAllowed !== undefined && { catch_all_allowed: isCatchAllAllowed }),
+    ...('separator' in change && { separator: change.separator ?? null }),
+    ...(overQuota !== undefined && { over_quota: overQuota }),
+  }
 }
 
 /** A field that is missing stays; one that is undefined is unset. */

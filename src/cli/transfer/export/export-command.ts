@@ -50,7 +50,7 @@ Makes one directory a user, named like the local part, and beside them users.jso
 keep it safe), of a domain domain.json (policy, quota, aliases) and, at the end, export.json with
 the report: without it the export was cut. Each maildrop is written as it is when its turn comes;
 its user may log in and get mail meanwhile. A message that cannot be read whole is left out and
-named, and the status is 1.
+named, and the status is 1. "popgres import popgres DIRECTORY" brings all of it in elsewhere.
 
   maildir  with a dovecot-uidlist, from which Dovecot shows the same unique-ids
   mbox     one file, unique-ids in X-UIDL fields that are put on top
