@@ -284,6 +284,11 @@ describe('elsewhere', () => {
     writeFileSync(join(copy, 'bob', 'mbox'), mbox.replace('X-UIDL', 'X-Other'), 'latin1')
     writeFileSync(join(copy, 'users.json'), JSON.stringify([{ ...users[1], quotaOctets: -1 }]))
     await says(/users\.json user 1: is no user of an export/)
+    const [keys] = users.filter(({ address }: { address: string }) => address === EVE)
+    const elsewhere = { ...keys.credentials[0], networks: ['everywhere'] }
+    const wrong = { ...keys, credentials: [elsewhere] }
+    writeFileSync(join(copy, 'users.json'), JSON.stringify([wrong]))
+    await says(/users\.json user 1: is no user of an export/)
     writeFileSync(join(copy, 'users.json'), JSON.stringify([users[1]]))
     await says(/mbox, message 1: does not begin with X-UIDL/, '--dry-run')
     writeFileSync(join(copy, 'domain.json'), '{}')

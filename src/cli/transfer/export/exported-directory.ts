@@ -13,9 +13,9 @@ import type { OldServer } from '../move-in-command.ts'
 import { fileNameOf } from './export-directory.ts'
 import { EXPORT_FORMATS, type ExportFormat, openExported } from './exported-maildrop.ts'
 import { readJson } from './read-json.ts'
-import { readUsersOfExport, type UserOfExport } from './users-json.ts'
+import { count, octets, readUsersOfExport, type UserOfExport } from './users-json.ts'
 
-const limit = z.int().min(0).nullable()
+const limit = count.nullable()
 
 const closing = z.object({
   whose: z.string(),
@@ -26,13 +26,13 @@ const closing = z.object({
 const domain = z.object({
   name: z.string(),
   isSuspended: z.boolean(),
-  quotaOctets: limit,
+  quotaOctets: octets,
   quotaMessages: limit,
   policy: z.object({
-    loginDelaySeconds: z.int().min(0),
+    loginDelaySeconds: count,
     expireDays: limit,
     secondLogin: z.enum(['refuse', 'wait', 'take-over']),
-    trashDays: z.int().min(0),
+    trashDays: count,
     areAliasesAllowed: z.boolean(),
     isCatchAllAllowed: z.boolean(),
     separator: z.string().nullable(),

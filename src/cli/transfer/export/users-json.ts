@@ -4,24 +4,28 @@
  */
 import { z } from 'zod'
 import type { UserImportRow } from '../../../admin/transfer/user-import.ts'
+import { Networks } from '../../../base/network.ts'
 import { readJson } from './read-json.ts'
 
-const count = z.int().min(0)
+/** An integer of PostgreSQL; what else is wrong with it the table tells. */
+export const count = z.int32().min(0)
+export const octets = z.int().min(0).nullable()
 /** Missing in what earlier versions wrote. */
 const limit = count.nullable().default(null)
+const network = z.string().refine((text) => new Networks().add(text))
 
 const credential = z.object({
   kind: z.enum(['app-password', 'certificate']),
   name: z.string().max(64),
   digest: z.string().regex(/^[0-9a-f]{64}$/),
   expiresAt: z.iso.datetime().nullable(),
-  networks: z.array(z.string()).nullable(),
+  networks: z.array(network).nullable(),
 })
 
 const user = z.object({
   address: z.string(),
   hash: z.string().nullable(),
-  quotaOctets: count.nullable(),
+  quotaOctets: octets,
   quotaMessages: limit,
   isSuspended: z.boolean().default(false),
   isMainPasswordAllowed: z.boolean().default(true),
