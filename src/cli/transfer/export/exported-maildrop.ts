@@ -3,14 +3,13 @@
  * with its unique-ids, its order and its dates. What the format has added is taken away again. How
  * many messages there must be stands in users.json, so that half a copy is not taken for the whole.
  */
-import { lstat, readdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import { describeReadError } from '../../../admin/read-error.ts'
 import { refused } from '../../../admin/refusal.ts'
 import type { ImportItem } from '../../../admin/transfer/import-messages.ts'
 import type { OldMaildrop } from '../../../admin/transfer/move-in.ts'
 import { readDovecotMaildir } from '../../formats/dovecot-maildir.ts'
 import { openFile } from '../../formats/eml.ts'
+import { MailPath } from '../../formats/mail-path.ts'
 import { readMbox } from '../../formats/mbox.ts'
 import { measureSources } from '../../formats/sources.ts'
 import { DEFAULT_UIDL_FORMAT, parseUidlFormat } from '../../formats/uidl-format.ts'
@@ -19,8 +18,8 @@ export const EXPORT_FORMATS = ['maildir', 'mbox', 'eml'] as const
 export type ExportFormat = (typeof EXPORT_FORMATS)[number]
 
 interface Reader {
-  measure(directory: string): Promise<number>
-  read(directory: string): AsyncIterable<ImportItem>
+  measure(directory: MailPath): Promise<number>
+  read(directory: MailPath): AsyncIterable<ImportItem>
 }
 
 const READERS: Record<ExportFormat, Reader> = {
@@ -31,8 +30,8 @@ const READERS: Record<ExportFormat, Reader> = {
       readDovecotMaildir(directory, { format: parseUidlFormat(DEFAULT_UIDL_FORMAT) }),
   },
   mbox: {
-    measure: (directory) => measureSources([join(directory, 'mbox')]),
-    read: (directory) => takeIdsOut(readMbox(join(directory, 'mbox'))),
+    measure: (directory) => measureSources([directory.below('mbox')]),
+    read: (directory) => takeIdsOut(readMbox(directory.below('mbox'))),
   },
   eml: { measure: measureFiles, read: readNumbered },
 }
@@ -48,12 +47,13 @@ export function openExported(
   missing: readonly ImportItem[],
 ): OldMaildrop {
   const { measure, read } = READERS[format]
+  const path = MailPath.of(directory)
   return {
-    measure: () => measure(directory).catch((error) => explain(directory, error)),
+    measure: () => measure(path).catch((error) => explain(directory, error)),
     async *messages() {
       let found = 0
       try {
-        for await (const item of read(directory)) {
+        for await (const item of read(path)) {
           found += 1
           yield item
         }
@@ -112,19 +112,19 @@ async function* dropOctets(content: AsyncIterable<Buffer>, octets: number): Asyn
 const NAME = /^\d{10}_((?:[A-Za-z0-9._+=@-]|%[2-7][0-9a-f])+)\.eml$/
 
 /** In the order of their names, which is that of the uids. */
-async function* readNumbered(directory: string): AsyncGenerator<ImportItem> {
-  for (const name of (await readdir(directory)).sort()) {
-    const source = join(directory, name)
-    const stats = await lstat(source)
+async function* readNumbered(directory: MailPath): AsyncGenerator<ImportItem> {
+  for (const name of (await directory.list()).sort()) {
+    const path = directory.below(name)
+    const stats = await path.lstat()
     const id = NAME.exec(name)?.[1]
     if (id === undefined || !stats.isFile())
-      yield { source, sourceOctets: 0, refusal: 'is no message of an export' }
-    else yield { ...openFile(source, stats.size, stats.mtime), uniqueId: decodeURIComponent(id) }
+      yield { source: path.text, sourceOctets: 0, refusal: 'is no message of an export' }
+    else yield { ...openFile(path, stats.size, stats.mtime), uniqueId: decodeURIComponent(id) }
   }
 }
 
-async function measureFiles(directory: string): Promise<number> {
+async function measureFiles(directory: MailPath): Promise<number> {
   let octets = 0
-  for (const name of await readdir(directory)) octets += (await lstat(join(directory, name))).size
+  for (const name of await directory.list()) octets += (await directory.below(name).lstat()).size
   return octets
 }
