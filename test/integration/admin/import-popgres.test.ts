@@ -48,8 +48,7 @@ beforeAll(async () => {
   const { db } = here.database
   const run = async (...args: string[]): Promise<string> => {
     const { status, stdout, stderr } = await here.program.run(args)
-    expect(stderr).toBe('')
-    expect(status).toBe(0)
+    expect(status, stderr).toBe(0)
     return stdout
   }
   const alice = await addUser(db, ALICE, { password: PASSWORD, quotaOctets: 2 ** 33 })
