@@ -149,8 +149,8 @@ export async function endMigration(
   const migration = await showMigration(db, domainName)
   if (migration.waiting > 0 && !isForced)
     throw refused(
-      `${migration.waiting} of ${migration.domain} have not moved yet (--waiting lists them) and ` +
-        'could not log in: nothing was changed; --yes ends it all the same',
+      `users of ${migration.domain} who have not moved yet: ${migration.waiting} (--waiting ` +
+        'lists them). They could not log in: nothing was changed; --yes ends it all the same',
     )
   const { domainId } = await requireDomain(db, domainName)
   await deleteOldServer(db, domainId)

@@ -108,7 +108,7 @@ function run(context: CommandContext, name: string, options: Options): Promise<v
 }
 
 export function formatMoves({ moved, waiting }: Migration): string {
-  return `${formatCount(moved, 'user')} moved, ${waiting} known here and not yet`
+  return `${formatCount(moved, 'user')} moved, ${waiting} known here who have not yet`
 }
 
 function formatMigration(migration: Migration): string {

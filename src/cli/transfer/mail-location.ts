@@ -29,10 +29,18 @@ export interface MailLocation extends LaidOut {
   control: LaidOut | undefined
 }
 
+/** Dovecot's other formats. */
+const UNREAD = /^(sdbox|mdbox|dbox|imapc|pop3c|cydir):/
 const VARIABLE = /%(?:%|(?:(\d+)\.)?(\d*)([LU]?)([undh])|\{(\w+)\})/g
 
 /** @throws {Failure} OPERATION_REFUSED if something in it is not known */
 export function locateMail(template: string, names: LocationNames): MailLocation {
+  const [, unread] = UNREAD.exec(template) ?? []
+  if (unread !== undefined)
+    throw refused(
+      `${unread} is not read: let Dovecot write a Maildir (doveadm backup -u ${names.user} ` +
+        'maildir:/copy/%u), or take it by "popgres import imap"',
+    )
   const [, kind, rest = ''] = /^(?:(maildir|mbox):)?(.*)$/s.exec(template) ?? []
   const [path = '', ...options] = rest.split(':')
   const option = (name: string) => {

@@ -3,6 +3,7 @@
  * progress bar, and the closing report. What an account of a list becomes is in old-users.ts.
  */
 import type { Command } from 'commander'
+import { refused } from '../../admin/refusal.ts'
 import type { AliasReport, OldAliases } from '../../admin/transfer/move-aliases.ts'
 import {
   type MoveInOptions,
@@ -62,6 +63,10 @@ export function runMoveIn(
     const server = await open(link)
     const isWanted = (name: string) => isAmong(name, flags.only)
     const users = server.users.filter(({ address = '' }) => isWanted(address))
+    if (flags.only !== undefined && users.length === 0 && !server.aliases?.addresses.length) {
+      await server.close?.()
+      throw refused(`nobody among the old server's users is ${flags.only.join(' or ')}`)
+    }
     const aliases = server.aliases && { ...server.aliases, isWanted }
     const progress = startProgress(users.length, 'users')
     try {

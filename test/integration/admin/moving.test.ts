@@ -46,7 +46,7 @@ test('an old server that is away is told before anything is set', async () => {
 test('begins, shows, expects, lists, and ends', async () => {
   const begun = await migrate('--from', from(), '--plain', '--user-format', 'local', '--no-users')
   expect(begun.stderr).toBe('')
-  expect(begun.stdout).toMatch(/users:? +1 user moved, 0 known here and not yet/)
+  expect(begun.stdout).toMatch(/users:? +1 user moved, 0 known here who have not yet/)
   const file = join(program.directory, 'addresses')
   writeFileSync(file, 'alice@one.test\r\nbob\n\n')
   expect((await migrate('--expect', file)).stdout).toBe('made 2 users without a password\n')
@@ -55,14 +55,14 @@ test('begins, shows, expects, lists, and ends', async () => {
   expect((await migrate('--expect', file)).stderr).toContain('is not of one.test')
   expect((await migrate('--waiting')).stdout).toBe('alice@one.test\nbob@one.test\n')
   expect((await program.run(['domain', 'show', 'one.test'])).stdout).toContain(
-    `from ${from()}: 1 user moved, 2 known here and not yet`,
+    `from ${from()}: 1 user moved, 2 known here who have not yet`,
   )
   expect(await program.json(['domain', 'migrate', 'one.test'])).toMatchObject({
     ...{ domain: 'one.test', from: from(), security: 'none', userFormat: 'local' },
     ...{ makesUsers: false, connectionsMax: 20, moved: 1, waiting: 2 },
   })
   const early = await migrate('--done')
-  expect(early.stderr).toContain('2 of one.test have not moved yet')
+  expect(early.stderr).toContain('users of one.test who have not moved yet: 2 ')
   expect(early.status).toBe(1)
   expect((await migrate('--done', '--yes')).stdout).toContain('one.test migrates no more')
   expect((await migrate()).stderr).toContain('does not migrate')

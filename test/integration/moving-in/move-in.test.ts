@@ -81,6 +81,9 @@ test('Dovecot: whatever scheme a password has, it opens the maildrop; unknown on
     `${lines.join('')}x@hashes.test:{ROT13}frperg:::::\ny@hashes.test:*:::::\n`,
   )
   const args = ['dovecot', '--users', users, '--add-domains', '--accounts-only']
+  await expect(move([...args, '--only', 'u0@hashes.tset'])).rejects.toThrow(
+    "nobody among the old server's users is u0@hashes.tset",
+  )
   const { status, report } = await move(args)
   expect(status).toBe(1)
   expect(report.users).toMatchObject({ added: HASHES.length + 2, refused: [] })

@@ -128,6 +128,7 @@ describe('where mail lies', () => {
   })
 
   test('what is not known, and what leads elsewhere, is refused', () => {
+    expect(() => locateMail('mdbox:~/mdbox', names)).toThrow('mdbox is not read')
     expect(() => locateMail('~/x', { ...names, home: undefined })).toThrow('home')
     expect(() => locateMail('/m/%{nothing}', names)).toThrow('is not known')
     expect(() => locateMail('/m/%u', { ...names, user: '../b@x.test' })).toThrow(
