@@ -62,7 +62,7 @@ test.each([
     'a new password',
     ['user', 'passwd', 's3@end.example', '--password-stdin'],
     's3@end.example',
-    'p\n',
+    'another password\n',
   ],
   ['a removed user', ['user', 'remove', 's4@end.example', '--yes'], 's4@end.example', ''],
 ])('%s ends the live session', async (_, args, address, input) => {
