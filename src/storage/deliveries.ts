@@ -151,7 +151,7 @@ const TAKEN_IMPORTED = `, fresh as (
           where o.domain_id = $1 and o.user_id = f.user_id and o.unique_id = $10::text)
         and not exists (select from trash o
           where o.domain_id = $1 and o.user_id = f.user_id and o.unique_id = $10::text)
-      then $10::text end as unique_id
+      then $10::text end as unique_id, coalesce($9::timestamptz, now()) as received_at
     from recipients f join fresh on fresh.user_id = f.user_id
   ), placed as (
     update maildrops m
@@ -161,7 +161,7 @@ const TAKEN_IMPORTED = `, fresh as (
     from named f
     where m.domain_id = $1 and m.user_id = f.user_id
     returning m.user_id, m.next_uid - 1 as uid, f.octets, f.body_id, f.prefix, f.unique_id,
-      coalesce($9::timestamptz, now()) as received_at
+      f.received_at
   )`
 
 // Nothing is written if nobody takes the message.

@@ -9,7 +9,14 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { DISTRIBUTED_TABLES } from '../../src/storage/postgres/citus.ts'
 import { STATEMENT_OPTIONS } from '../../src/storage/postgres/connection-settings.ts'
 import { openTestDatabase, type TestDatabase } from '../support/postgres.ts'
-import { distributedTable, insertsOfOtherArm, nodesBelow, strayNodes } from './routes.ts'
+import {
+  calledByReturning,
+  distributedTable,
+  insertsOfOtherArm,
+  MUTABLE_FUNCTIONS,
+  nodesBelow,
+  strayNodes,
+} from './routes.ts'
 
 /** Functions that ask more than one server, or are not called here, and why. */
 const EXCUSED = new Map([
@@ -137,6 +144,21 @@ test('whatever they ask of a tenant names its domain', () => {
 
 test('what one arm of a statement inserts of another, it inserts beside a row of users', () => {
   expect(asked.filter(({ text }) => insertsOfOtherArm(text))).toEqual([])
+})
+
+test('what RETURNING says of a table of tenants is immutable', async () => {
+  const { rows } = await client.query(MUTABLE_FUNCTIONS)
+  const mutable = new Set(rows.map((row) => row.proname))
+  const isWrong = (text: string) => calledByReturning(text).some((name) => mutable.has(name))
+  expect(asked.filter(({ text, tables }) => tables.length > 0 && isWrong(text))).toEqual([])
+})
+
+// Citus keeps what a subquery about all domains finds as a table, and knows none without columns.
+test('a subquery about a whole month has a column', async () => {
+  const { rows } = await client.query(`select proname, prosrc from pg_proc
+    where pronamespace = current_schema()::regnamespace`)
+  const wrong = rows.filter(({ prosrc }) => /\(\s*select from %I/.test(prosrc))
+  expect(wrong.map(({ proname }) => proname)).toEqual([])
 })
 
 // Citus sends the call along to the server that is looked into, where there are no other tables.

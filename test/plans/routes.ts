@@ -57,3 +57,16 @@ export function strayNodes(nodes: readonly PlanNode[]): string[] {
 export function insertsOfOtherArm(text: string): boolean {
   return /^with [\s\S]*\binsert into \w+(?: as \w+)? \([^)]*\)\s+select (?!o\.domain_id)/.test(text)
 }
+
+/** The functions that RETURNING calls, in any arm of a statement. */
+export function calledByReturning(text: string): string[] {
+  const said = [...text.matchAll(/\breturning\b([\s\S]*?)(?=\n\s*\)|$)/g)]
+  return said.flatMap(([, list = '']) =>
+    [...list.matchAll(/\b([a-z_]+)\(/g)].map(([, name = '']) => name),
+  )
+}
+
+/** SQL: `proname` of what PostgreSQL has that may answer differently elsewhere or later. */
+export const MUTABLE_FUNCTIONS = `select distinct proname from pg_proc
+  where provolatile <> 'i' and pronamespace = 'pg_catalog'::regnamespace
+    and proname not in (select proname from pg_proc where provolatile = 'i')`

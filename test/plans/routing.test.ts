@@ -13,7 +13,14 @@ import {
   REFERENCE_TABLES,
 } from '../../src/storage/postgres/citus.ts'
 import { openTestDatabase, type TestDatabase } from '../support/postgres.ts'
-import { insertsOfOtherArm, nodesBelow, type PlanNode, strayNodes } from './routes.ts'
+import {
+  calledByReturning,
+  insertsOfOtherArm,
+  MUTABLE_FUNCTIONS,
+  nodesBelow,
+  type PlanNode,
+  strayNodes,
+} from './routes.ts'
 import { collectStatements } from './statements.ts'
 
 /** Statements about all domains or about nodes: they go to every shard, and why they may. */
@@ -136,9 +143,7 @@ describe('the statements', () => {
 
   // excluded.* instead, and the difference of two times instead of a time and an interval.
   test('what ON CONFLICT does is the same on each server: only immutable functions', async () => {
-    const mutable = await select(`select distinct proname from pg_proc
-      where provolatile <> 'i' and pronamespace = 'pg_catalog'::regnamespace
-        and proname not in (select proname from pg_proc where provolatile = 'i')`)
+    const mutable = await select(MUTABLE_FUNCTIONS)
     const wrong: string[] = []
     for (const { name, text } of statements)
       for (const [, action = ''] of text.matchAll(/\bdo update\b([\s\S]*?)(?=\breturning\b|$)/g)) {
@@ -147,6 +152,14 @@ describe('the statements', () => {
         if (/[-+] (?:make_)?interval\b/.test(action)) wrong.push(`${name}: a time and an interval`)
       }
     expect(wrong).toEqual([])
+  })
+
+  test('so is what RETURNING says of a table of tenants', async () => {
+    const mutable = new Set(await select(MUTABLE_FUNCTIONS))
+    const wrong = statements.filter(({ text }) =>
+      calledByReturning(text).some((name) => mutable.has(name)),
+    )
+    expect(wrong.map(({ name }) => name)).toEqual([])
   })
 
   test('a statement without domain_id is found', async () => {
