@@ -43,7 +43,7 @@ test('the commands that the documentation names are there', () => {
     session: ['list', 'kick'],
     message: ['list', 'show', 'delete', 'history', 'restore', 'erase'],
     hold: ['set', 'list', 'release'],
-    import: ['dovecot', 'courier', 'postfixadmin', 'csv', 'imap', 'dbmail', 'pop3'],
+    import: ['dovecot', 'courier', 'postfixadmin', 'csv', 'imap', 'dbmail', 'pop3', 'popgres'],
   }
   const wanted = Object.entries(nouns).flatMap(([noun, verbs]) => verbs.map((v) => `${noun} ${v}`))
   const single = [
