@@ -8,8 +8,12 @@ import { defineConfig } from 'vitest/config'
 
 const postgres = ['test/support/postgres-setup.ts']
 
-/** Each waits for leases to end, starts other servers, or builds accounts. */
-const LONG_MAIN = ['test/cluster/faults/**/*.test.ts', 'test/cluster/accounts.test.ts']
+/** Each waits for leases or other limits to end, starts many processes, or builds accounts. */
+const LONG_MAIN = [
+  'test/cluster/faults/**/*.test.ts',
+  'test/cluster/{accounts,background-leader,move-killed,own-database,reload-broken}.test.ts',
+  'test/integration/admin/{import-popgres,restore-diverged,round-trip}.test.ts',
+]
 const LONG_INTEROP = ['test/interop/{mta,moving-in}/**/*.test.ts', 'test/interop/moving.test.ts']
 
 export default defineConfig({
