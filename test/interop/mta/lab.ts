@@ -122,7 +122,7 @@ export class Lab {
 
   /** How many deliveries the server has logged for this user. */
   deliveries(address: string): number {
-    const user = `"user":"${address.split('@')[0]}"`
+    const user = `"user":"${address}"`
     const lines = this.server.output().split('\n')
     return lines.filter((line) => line.includes('"message delivered"') && line.includes(user))
       .length
