@@ -1,12 +1,12 @@
 /** The backup of docs/operating.md that needs no pg_dump: a copy, started by the bundled pg_ctl. */
 import { spawnSync } from 'node:child_process'
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openLog } from '../../../src/base/log.ts'
 import { resolveAccount, runAs } from '../../../src/cli/embedded/account.ts'
+import { prepareBinaries } from '../../../src/cli/embedded/binaries.ts'
 import { type Embedded, startEmbedded } from '../../../src/cli/embedded-postgres.ts'
 import { openTestConnection } from '../../support/postgres.ts'
 
@@ -22,12 +22,6 @@ afterEach(async () => {
   await living?.stop()
   rmSync(root, { recursive: true, force: true, maxRetries: 3 })
 })
-
-function findPgCtl(): string {
-  const outer = createRequire(createRequire(import.meta.url).resolve('embedded-postgres'))
-  const name = `@embedded-postgres/${process.platform}-${process.arch}`
-  return join(dirname(dirname(outer.resolve(name))), 'native', 'bin', 'pg_ctl')
-}
 
 async function ask(url: string, text: string): Promise<string[]> {
   const db = openTestConnection(url)
@@ -53,7 +47,10 @@ test('a copy of a data directory that was stopped is served beside the living on
 
   const pgData = join(copy, 'postgres')
   const account = resolveAccount(pgData)
-  const control = (...args: string[]) => runAs(account, findPgCtl(), ['-D', pgData, '-w', ...args])
+  // Of node_modules, or the copy of them that the server has made where an account may not go there.
+  const programs = dirname(prepareBinaries(dataDir, account, log).postgres)
+  const control = (...args: string[]) =>
+    runAs(account, join(programs, 'pg_ctl'), ['-D', pgData, '-w', ...args])
   const options = `-p 5433 -k ${pgData} -c listen_addresses=''`
   const started = control('-l', join(pgData, 'copy.log'), '-o', options, 'start')
   expect(started.status, started.output).toBe(0)
